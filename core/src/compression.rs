@@ -1,0 +1,141 @@
+//! How object bytes are compressed: the choice as a user writes it, and what it means for names and headers.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// Compression of an object.
+///
+/// Written `none`, `gzip`, `gzip: 1` … `gzip: 9`, `gzip: fast`, `zstd`, or `zstd: 1` … `zstd: 19`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// The bytes as they came.
+    #[default]
+    None,
+    /// One gzip member.
+    Gzip(GzipLevel),
+    /// One zstd frame, at this level.
+    Zstd(ZstdLevel),
+}
+
+/// How hard gzip tries: the ratio classes of zlib, or as fast as it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GzipLevel {
+    /// Half the work of level 1 for nearly its size.
+    Fast,
+    /// A ratio class of zlib, 1 to 9.
+    Class(u8),
+}
+
+/// A zstd level, 1 to 19.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZstdLevel(u8);
+
+impl GzipLevel {
+    /// zlib's own default, and so what a user of plain `gzip` expects to get.
+    pub const DEFAULT: Self = Self::Class(6);
+}
+
+impl ZstdLevel {
+    /// Beats gzip's ratio at a fraction of its work.
+    pub const DEFAULT: Self = Self(1);
+
+    /// The level as zstd's own interface wants it.
+    pub fn get(self) -> i32 {
+        i32::from(self.0)
+    }
+}
+
+impl Compression {
+    /// What follows the object's name. Source: the service's table of extensions; `.zst` is zstd's own.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Gzip(_) => ".gz",
+            Self::Zstd(_) => ".zst",
+        }
+    }
+
+    /// The `Content-Encoding` of the object.
+    pub const fn content_encoding(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Gzip(_) => Some("gzip"),
+            Self::Zstd(_) => Some("zstd"),
+        }
+    }
+
+    fn from_word<E: Error>(word: &str) -> Result<Self, E> {
+        match word {
+            "none" => Ok(Self::None),
+            "gzip" => Ok(Self::Gzip(GzipLevel::DEFAULT)),
+            "zstd" => Ok(Self::Zstd(ZstdLevel::DEFAULT)),
+            other => Err(E::unknown_variant(other, &["none", "gzip", "zstd"])),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum LevelText {
+    Number(u8),
+    Word(String),
+}
+
+impl<'de> Deserialize<'de> for Compression {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Words;
+        impl<'de> Visitor<'de> for Words {
+            type Value = Compression;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(
+                    "`none`, `gzip`, `zstd`, or one of the last two with a level (`gzip: 9`, `gzip: fast`, `zstd: 3`)",
+                )
+            }
+
+            fn visit_str<E: Error>(self, word: &str) -> Result<Compression, E> {
+                Compression::from_word(word)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Compression, A::Error> {
+                let Some((codec, level)) = map.next_entry::<String, LevelText>()? else {
+                    return Err(A::Error::invalid_length(0, &self));
+                };
+                if map.next_key::<serde::de::IgnoredAny>()?.is_some() {
+                    return Err(A::Error::invalid_length(2, &self));
+                }
+                match (codec.as_str(), level) {
+                    ("gzip", LevelText::Number(class @ 1..=9)) => Ok(Compression::Gzip(GzipLevel::Class(class))),
+                    ("gzip", LevelText::Word(word)) if word == "fast" => Ok(Compression::Gzip(GzipLevel::Fast)),
+                    ("gzip", _) => Err(A::Error::custom("gzip takes a level from 1 to 9, or `fast`")),
+                    ("zstd", LevelText::Number(level @ 1..=19)) => Ok(Compression::Zstd(ZstdLevel(level))),
+                    ("zstd", _) => Err(A::Error::custom("zstd takes a level from 1 to 19")),
+                    (other, _) => Err(A::Error::unknown_variant(other, &["gzip", "zstd"])),
+                }
+            }
+        }
+        deserializer.deserialize_any(Words)
+    }
+}
+
+impl JsonSchema for Compression {
+    fn schema_name() -> Cow<'static, str> {
+        "Compression".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Compression of an object: `none`, `gzip` (zlib-6's ratio), `gzip: 1` to `9`, `gzip: fast`, `zstd` (level 1), `zstd: 1` to `19`.",
+            "oneOf": [
+                { "enum": ["none", "gzip", "zstd"] },
+                { "type": "object", "additionalProperties": false, "required": ["gzip"],
+                  "properties": { "gzip": { "oneOf": [{ "type": "integer", "minimum": 1, "maximum": 9 }, { "const": "fast" }] } } },
+                { "type": "object", "additionalProperties": false, "required": ["zstd"],
+                  "properties": { "zstd": { "type": "integer", "minimum": 1, "maximum": 19 } } },
+            ],
+        })
+    }
+}

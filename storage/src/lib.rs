@@ -1,0 +1,12 @@
+//! What lies on disk: the log of accepted records, the outbox of sealed batches, the ledger of what was sealed and
+//! settled. Knows nothing of HTTP, sinks or YAML.
+//!
+//! ```text
+//!   append ──> log ──cursor──> (packing) ──seal──> outbox ──> (delivery) ──settle──> ledger
+//!               ^                                                                     │
+//!               └───────────────────────── forget ────────────────────────────────────┘
+//! ```
+//!
+//! The layout of every file is in `docs/formats/`.
+
+pub mod files;
