@@ -10,3 +10,13 @@
 //! The layout of every file is in `docs/formats/`.
 
 pub mod files;
+
+pub mod log;
+
+pub mod outbox;
+
+pub mod ledger;
+
+pub mod space;
+
+pub mod catalog;

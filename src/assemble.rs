@@ -1,0 +1,1 @@
+//! From specification to running streams: the only file that knows every wing.

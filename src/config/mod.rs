@@ -1,0 +1,3 @@
+//! Configuration: what YAML says, and what is true.
+
+pub mod spec;

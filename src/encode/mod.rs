@@ -1,0 +1,3 @@
+//! Object bytes and object names, pure.
+
+pub mod name;

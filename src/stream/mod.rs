@@ -1,0 +1,1 @@
+//! One delivery stream, one file per station.

@@ -1,0 +1,1 @@
+//! Metric names and spans in one list.
