@@ -1,0 +1,139 @@
+//! Why a command ended without doing what it was told: for people a line on standard error, for programs
+//! `{"error":{"code","message","at"}}`, for both an exit code. Holds no secrets and no record bytes.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::Format;
+
+/// Why a command ended without doing what it was told.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    kind: Kind,
+    code: &'static str,
+    message: String,
+    at: Option<String>,
+    details: Details,
+}
+
+/// The kinds of failure, one exit code each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It was tried and did not work: exit code 1.
+    Failed,
+    /// The command line makes no sense: exit code 2.
+    Usage,
+    /// The configuration is wrong: exit code 3.
+    Configuration,
+    /// What lies on disk is damaged: exit code 4.
+    Damage,
+    /// Whoever read our output went away, as `head` does. Not worth a word; exit code 0.
+    ReaderGone,
+}
+
+/// What is shown beside the message.
+#[derive(Debug)]
+enum Details {
+    None,
+    /// Shown instead of the message where people read: it says the same, longer.
+    Text(String),
+}
+
+impl Failure {
+    /// Something that was tried and did not work.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(Kind::Failed, "failed", message)
+    }
+
+    /// As [`failed`](Self::failed): `act` names what was tried ("open hydrant.yaml"), `cause` why it did not work,
+    /// with all its sources.
+    pub fn caused(act: impl std::fmt::Display, cause: &dyn std::error::Error) -> Self {
+        let chain: Vec<String> =
+            std::iter::successors(Some(cause), |error| error.source()).map(ToString::to_string).collect();
+        Self::failed(format!("{act}: {}", chain.join(": ")))
+    }
+
+    /// A command line that parses and still makes no sense.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, "usage", message)
+    }
+
+    /// A configuration that is wrong.
+    pub fn configuration(message: impl Into<String>) -> Self {
+        Self::new(Kind::Configuration, "configuration", message)
+    }
+
+    /// Damage on disk.
+    pub fn damage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Damage, "damage", message)
+    }
+
+    /// The same failure under a more exact code for programs: stable, `lower_snake_case`.
+    #[must_use]
+    pub fn with_code(self, code: &'static str) -> Self {
+        Self { code, ..self }
+    }
+
+    /// The same failure with its place: `hydrant.yaml:3:5`, a path, an address.
+    #[must_use]
+    pub fn at(self, place: impl std::fmt::Display) -> Self {
+        Self { at: Some(place.to_string()), ..self }
+    }
+
+    /// Which kind it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The exit code that says so.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self.kind {
+            Kind::ReaderGone => 0,
+            Kind::Failed => 1,
+            Kind::Usage => 2,
+            Kind::Configuration => 3,
+            Kind::Damage => 4,
+        })
+    }
+
+    pub(super) fn reader_gone() -> Self {
+        Self::new(Kind::ReaderGone, "reader_gone", "the reader of the output went away")
+    }
+
+    pub(super) fn from_clap(error: &clap::Error) -> Self {
+        let rendered = error.render();
+        let text = if std::io::stderr().is_terminal() { rendered.ansi().to_string() } else { rendered.to_string() };
+        let message = rendered.to_string();
+        let first = message.lines().next().unwrap_or_default();
+        Self { details: Details::Text(text), ..Self::usage(first.trim_start_matches("error: ")) }
+    }
+
+    /// What is written to standard error.
+    pub fn render(&self, format: Format) -> String {
+        match (format, &self.details) {
+            _ if self.kind == Kind::ReaderGone => String::new(),
+            (Format::Json, _) => {
+                let error = json!({ "code": self.code, "message": self.message, "at": self.at });
+                format!("{}\n", json!({ "error": error }))
+            }
+            (Format::Text, Details::Text(text)) => text.clone(),
+            (Format::Text, Details::None) => match &self.at {
+                Some(at) => format!("error: {at}: {}\n", self.message),
+                None => format!("error: {}\n", self.message),
+            },
+        }
+    }
+
+    /// Writes it to standard error.
+    pub(super) fn print(&self, format: Format) {
+        // Nobody is left to tell when standard error is gone too; the exit code still says it.
+        std::io::stderr().write_all(self.render(format).as_bytes()).unwrap_or_default();
+    }
+
+    fn new(kind: Kind, code: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, code, message: message.into(), at: None, details: Details::None }
+    }
+}
