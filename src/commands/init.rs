@@ -38,11 +38,11 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
     if args.file == Path::new("-") {
         return out.write(STARTER.as_bytes());
     }
-    let file = args.file.display();
+    let file = args.file.display().to_string();
     write_new(&args.file).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
             Failure::failed("the file exists already; name another one, or remove it first")
-                .at(file)
+                .at(&file)
                 .with_code("exists")
         }
         _ => Failure::caused(format!("write {file}"), &error),
