@@ -19,4 +19,6 @@ pub mod ledger;
 
 pub mod space;
 
+pub mod timing;
+
 pub mod catalog;
