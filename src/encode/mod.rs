@@ -1,3 +1,17 @@
-//! Object bytes and object names, pure.
+//! Object bytes and object names, pure: format x compression x names.
+//!
+//! In: the raw bytes of a sealed buffer and how its stream wants them. Out: the final bytes of an object, its key,
+//! and, on the way back, the raw bytes again.
+//!
+//! ```text
+//!   raw parts ── compress ──> object bytes ── decode ──> raw bytes
+//!   prefix + moment + batch id ── name ──> object key
+//! ```
+//!
+//! Nothing here knows a store, a clock or a configuration file.
 
 pub mod name;
+mod pattern;
+mod template;
+
+pub use pattern::PatternError;
