@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use hydrant_core::ObjectSink;
+use hydrant_core::compression::Compression;
+use hydrant_core::delimiter::Delimiter;
 use hydrant_core::problem::{DocPath, Problems};
 use hydrant_core::secret::Secrets;
 use schemars::JsonSchema;
@@ -33,6 +35,81 @@ pub enum Encryption {
         /// Key id, alias or ARN.
         key: String,
     },
+}
+
+/// Where a stream's records go and as what: the value of `sink:`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SinkConfig {
+    /// Objects in a folder of this machine.
+    #[cfg(feature = "file")]
+    File(hydrant_sink_file::SinkConfig),
+    /// Objects in S3 or a store that speaks its protocol.
+    #[cfg(feature = "s3")]
+    S3(hydrant_sink_s3::SinkConfig),
+}
+
+/// What sinks that write objects have in common, as written. The prefix is not parsed yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectOptions<'a> {
+    /// The store's name under `stores`.
+    pub store: &'a str,
+    /// What object keys start with.
+    pub prefix: &'a str,
+    /// Compression of each object.
+    pub compression: Compression,
+    /// What is put behind each record.
+    pub delimiter: Delimiter,
+}
+
+impl SinkConfig {
+    /// The kind as declared: `file`, `s3`. The store that it names must be of the same kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File(_) => "file",
+            #[cfg(feature = "s3")]
+            Self::S3(_) => "s3",
+        }
+    }
+
+    /// Adds what is wrong with it, as far as it shows without the rest of the document. `at` is the place of `sink`.
+    pub fn validate(&self, at: &DocPath, problems: &mut Problems) {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File(config) => config.validate(&at.field("file"), problems),
+            #[cfg(feature = "s3")]
+            Self::S3(config) => config.validate(&at.field("s3"), problems),
+        }
+    }
+
+    /// What it has in common with other sinks that write objects.
+    pub fn objects(&self) -> ObjectOptions<'_> {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File(hydrant_sink_file::SinkConfig { store, prefix, compression, delimiter }) => {
+                ObjectOptions { store, prefix, compression: *compression, delimiter: *delimiter }
+            }
+            #[cfg(feature = "s3")]
+            Self::S3(hydrant_sink_s3::SinkConfig { store, prefix, compression, delimiter, sse: _ }) => {
+                ObjectOptions { store, prefix, compression: *compression, delimiter: *delimiter }
+            }
+        }
+    }
+
+    /// The encryption to ask for with each object.
+    pub fn encryption(&self) -> Encryption {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File(_) => Encryption::StoreDefault,
+            #[cfg(feature = "s3")]
+            Self::S3(config) => match &config.sse {
+                hydrant_sink_s3::Sse::None => Encryption::StoreDefault,
+                hydrant_sink_s3::Sse::S3 => Encryption::SseS3,
+                hydrant_sink_s3::Sse::Kms(key) => Encryption::SseKms { key: key.clone() },
+            },
+        }
+    }
 }
 
 impl StoreConfig {
@@ -67,9 +144,9 @@ impl StoreConfig {
             #[cfg(feature = "s3")]
             Self::S3(config) => {
                 let sse = match encryption {
-                    Encryption::StoreDefault => hydrant_sink_s3::Sse::StoreDefault,
+                    Encryption::StoreDefault => hydrant_sink_s3::Sse::None,
                     Encryption::SseS3 => hydrant_sink_s3::Sse::S3,
-                    Encryption::SseKms { key } => hydrant_sink_s3::Sse::Kms { key: key.clone() },
+                    Encryption::SseKms { key } => hydrant_sink_s3::Sse::Kms(key.clone()),
                 };
                 Ok(Arc::new(hydrant_sink_s3::S3Sink::new(config, sse, secrets)?))
             }

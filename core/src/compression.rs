@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Compression of an object.
 ///
@@ -118,6 +119,29 @@ impl<'de> Deserialize<'de> for Compression {
             }
         }
         deserializer.deserialize_any(Words)
+    }
+}
+
+impl Serialize for Compression {
+    /// As it is written: a word, or a word with its level. The levels that a bare word means are left out.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let with_level = |serializer: S, codec: &str, level: u8| {
+            let mut map = serializer.serialize_map(Some(1))?;
+            map.serialize_entry(codec, &level)?;
+            map.end()
+        };
+        match *self {
+            Self::None => serializer.serialize_str("none"),
+            Self::Gzip(GzipLevel::DEFAULT) => serializer.serialize_str("gzip"),
+            Self::Gzip(GzipLevel::Class(class)) => with_level(serializer, "gzip", class),
+            Self::Gzip(GzipLevel::Fast) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("gzip", "fast")?;
+                map.end()
+            }
+            Self::Zstd(ZstdLevel::DEFAULT) => serializer.serialize_str("zstd"),
+            Self::Zstd(ZstdLevel(level)) => with_level(serializer, "zstd", level),
+        }
     }
 }
 

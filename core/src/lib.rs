@@ -28,6 +28,8 @@ pub mod transform;
 
 pub mod compression;
 
+pub mod delimiter;
+
 pub mod duration;
 
 pub mod problem;

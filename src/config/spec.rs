@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hydrant_core::ByteSize;
 use hydrant_core::compression::Compression;
+pub use hydrant_core::delimiter::Delimiter;
 use hydrant_core::secret::Secret;
 use hydrant_sinks::{Encryption, StoreConfig};
 
@@ -122,26 +123,6 @@ pub struct StoreSpec {
     pub name: String,
     /// Where it is and how to reach it.
     pub config: StoreConfig,
-}
-
-/// What is put behind each record of an object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Delimiter {
-    /// Nothing, as the service does.
-    #[default]
-    None,
-    /// A line feed.
-    Newline,
-}
-
-impl Delimiter {
-    /// Its bytes.
-    pub const fn as_bytes(&self) -> &'static [u8] {
-        match self {
-            Self::None => b"",
-            Self::Newline => b"\n",
-        }
-    }
 }
 
 /// Where dead letters go.

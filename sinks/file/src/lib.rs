@@ -1,13 +1,11 @@
 //! Objects in a folder of this machine.
-#![allow(missing_docs, unused_variables)]
+#![allow(missing_docs, unused_variables, reason = "the sink itself is being written")]
+
+pub mod config;
+
+pub use config::{SinkConfig, StoreConfig};
+
 use hydrant_core::*;
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-pub struct StoreConfig {
-    pub path: String,
-}
-impl StoreConfig {
-    pub fn validate(&self, at: &problem::DocPath, problems: &mut problem::Problems) {}
-}
 pub struct FileSink {}
 impl FileSink {
     pub fn new(config: &StoreConfig) -> Self {

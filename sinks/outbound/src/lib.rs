@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The one place that opens outgoing connections.
+
+pub use reqwest::Url;

@@ -1,18 +1,11 @@
-//! Placeholder.
-#![allow(missing_docs, unused_variables)]
+//! Objects in S3 and compatible stores.
+#![allow(missing_docs, unused_variables, reason = "the sink itself is being written")]
+
+pub mod config;
+
+pub use config::{SinkConfig, Sse, StoreConfig};
+
 use hydrant_core::*;
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-pub struct StoreConfig {
-    pub bucket: String,
-}
-impl StoreConfig {
-    pub fn validate(&self, at: &problem::DocPath, secrets: &dyn secret::Secrets, problems: &mut problem::Problems) {}
-}
-pub enum Sse {
-    StoreDefault,
-    S3,
-    Kms { key: String },
-}
 pub struct S3Sink {}
 impl S3Sink {
     pub fn new(config: &StoreConfig, sse: Sse, secrets: &dyn secret::Secrets) -> Result<Self, String> {
