@@ -17,8 +17,14 @@ pub mod outbox;
 
 pub mod ledger;
 
+pub mod runs;
+
 pub mod space;
 
 pub mod timing;
 
 pub mod catalog;
+
+mod fields;
+
+mod poison;
