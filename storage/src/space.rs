@@ -19,6 +19,7 @@
 //! Counts only; it never touches a disk, and a disk that others fill is found when a file is allocated.
 
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -51,6 +52,8 @@ pub enum Owner {
     Stream,
     /// The process.
     Process,
+    /// The disk: others fill it too.
+    Disk,
 }
 
 impl fmt::Display for Owner {
@@ -58,6 +61,7 @@ impl fmt::Display for Owner {
         f.write_str(match self {
             Self::Stream => "the stream",
             Self::Process => "all streams together",
+            Self::Disk => "the disk is full, although this stream",
         })
     }
 }
@@ -74,6 +78,11 @@ pub struct NoSpace {
     pub limit: ByteSize,
     /// Whose limit it is.
     pub owner: Owner,
+}
+
+/// Whether an error says that the disk, or what this user may have of it, is full.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// The disk space of the process. Shared by all streams.
@@ -153,6 +162,11 @@ impl Share {
         counts.used = all_after;
         self.used.store(share_after, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// What to answer when `wanted` bytes were taken and given back because the disk itself has no room.
+    pub(crate) fn disk_full(&self, wanted: u64) -> NoSpace {
+        NoSpace { wanted, used: self.used(), limit: self.limit(), owner: Owner::Disk }
     }
 
     /// Counts bytes that lie on the disk already, whatever the limits: what an open finds.

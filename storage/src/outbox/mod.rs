@@ -1,1 +1,371 @@
-//! The outbox of a lane.
+//! Outbox: sealed batches that are owed to a destination, one file each.
+//!
+//! In: batches, each with its header and final bytes. Out: their bodies, as often as an attempt needs them.
+//!
+//! ```text
+//!   seal:    take space ─> create ID.tmp ─> allocate ─> write ─> fsync ─> rename to ID.batch ─> fsync folder
+//!   settle:                                               unlink ID.batch ─> (later) fsync folder
+//!   open:    remove *.tmp ─> fsync folder ─> read every header
+//! ```
+//!
+//! The seal is the file: a batch exists when its name is durable, and not before. Bytes of a batch never change.
+//! The outbox does not know what is settled (that is the ledger's), never renames or rewrites a batch, and never
+//! retries a failed write: the first one poisons it for this process, while what lies in it can still be read.
+
+mod body;
+mod folder;
+mod format;
+mod header;
+mod reserve;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use hydrant_core::{BatchId, Clock, Position, Timestamp};
+
+pub use self::body::Body;
+pub use self::format::{BLOCK_BYTES, Damage, HEADER_BYTES_MAX};
+pub use self::header::{Content, Header, SinkMark};
+
+use self::body::Opened;
+use self::folder::Folder;
+use self::format::{Head, as_u64};
+use self::reserve::Reserve;
+use crate::files::{File, Files};
+use crate::space::{Claim, NoSpace, Share, is_full};
+use crate::timing::Histogram;
+
+const BATCH: &str = ".batch";
+const TEMPORARY: &str = ".tmp";
+
+/// The sealed batches of one lane. Cheap to clone; calls may run at the same time on any threads. All of them
+/// block.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    folder: Folder,
+    share: Arc<Share>,
+    reserve: Reserve,
+    held: Mutex<Held>,
+}
+
+/// Batch files and their lengths.
+#[derive(Debug, Default)]
+struct Held {
+    bytes_of: BTreeMap<BatchId, u64>,
+    bytes: u64,
+    /// Taken for files that came to nothing and could not be removed.
+    stray: u64,
+}
+
+/// Why an outbox could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("open outbox {}: {source}", path.display())]
+pub struct OpenError {
+    /// Where.
+    pub path: PathBuf,
+    /// What the disk said.
+    pub source: io::Error,
+}
+
+/// Why a batch was not sealed. It was not, unless `Poisoned`: then it may be found at the next open.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// No room. Try again when something was freed; nothing is poisoned.
+    #[error(transparent)]
+    NoSpace(#[from] NoSpace),
+    /// The header names more pieces than one may. Seal smaller batches.
+    #[error("header of {bytes} bytes is too large")]
+    HeaderTooLarge {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The folder took no new file. Nothing was written; another try may pass.
+    #[error("create batch file: {0}")]
+    NotCreated(#[source] io::Error),
+    /// A write or an fsync failed, now or earlier. Only a restart helps.
+    #[error("outbox is poisoned by a write error: {0}")]
+    Poisoned(#[source] Arc<io::Error>),
+}
+
+/// A file that an open found.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// A sealed batch. The blocks of its body are checked when they are read.
+    Whole {
+        /// Its header.
+        header: Header,
+        /// Length of its file.
+        bytes: u64,
+    },
+    /// Something that is not what a seal wrote. It stays until it is removed.
+    Damaged {
+        /// Name of the file.
+        name: String,
+        /// The batch, by the name of the file.
+        batch: Option<BatchId>,
+        /// The header, if that is whole.
+        header: Option<Header>,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// How full an outbox is and how its disk behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of all batch files.
+    pub bytes: u64,
+    /// How many there are.
+    pub batches: u64,
+    /// How long fsyncs took: of files and of the folder.
+    pub fsyncs: Histogram,
+}
+
+impl Outbox {
+    /// Opens the outbox in `dir`, or makes an empty one. Removes what unfinished seals left, makes durable what it
+    /// found, reads every header. What is found counts as used space, even above the limit.
+    ///
+    /// Found batches come in the order of their seals, as far as the wall clock tells; damaged files come last.
+    ///
+    /// # Errors
+    /// When the folder or a file in it cannot be read. A damaged file is no error but [`Found::Damaged`].
+    pub fn open(
+        dir: &Path,
+        files: Arc<dyn Files>,
+        clock: Arc<dyn Clock>,
+        share: Arc<Share>,
+    ) -> Result<(Self, Vec<Found>), OpenError> {
+        let fail = |source| OpenError { path: dir.to_owned(), source };
+        files.create_dir_all(dir).map_err(fail)?;
+        let folder = Folder::new(dir.to_owned(), files, clock);
+        let reserve = Reserve::new(Arc::clone(&share));
+        let inner = Inner { folder, share, reserve, held: Mutex::default() };
+        let found = inner.recover().map_err(fail)?;
+        Ok((Self { inner: Arc::new(inner) }, found))
+    }
+
+    /// Seals a batch: on return its file is durable and may be sent. `body` is one run of bytes in parts.
+    ///
+    /// # Errors
+    /// See [`SealError`].
+    ///
+    /// # Panics
+    /// When this outbox holds the batch already: a bug of the caller.
+    pub fn seal(&self, header: &Header, body: &[Bytes], claim: Claim) -> Result<(), SealError> {
+        let inner = &*self.inner;
+        inner.folder.poison.check().map_err(SealError::Poisoned)?;
+        assert!(!inner.held().bytes_of.contains_key(&header.batch), "batch {} is sealed already", header.batch);
+        let header_bytes = header.encode();
+        if header_bytes.len() > HEADER_BYTES_MAX {
+            return Err(SealError::HeaderTooLarge { bytes: header_bytes.len() });
+        }
+        let head = Head::new(&header_bytes, body.iter().map(|part| as_u64(part.len())).sum());
+        let (start, table) = (head.encode(), head.table(body));
+        let parts = [start.as_slice(), &header_bytes].into_iter().chain(body.iter().map(|part| &**part));
+        let parts: Vec<IoSlice<'_>> = parts.chain([table.as_slice()]).map(IoSlice::new).collect();
+        let bytes = head.file_bytes();
+        let sealed = inner.write(header.batch, &parts, bytes, claim);
+        match &sealed {
+            Ok(()) => inner.held().insert(header.batch, bytes),
+            // Whatever lies there now stays until the next open.
+            Err(SealError::Poisoned(_)) => inner.held().stray += bytes,
+            Err(_) => {}
+        }
+        sealed
+    }
+
+    /// The body of a batch.
+    ///
+    /// # Errors
+    /// When there is no such batch, when its file cannot be read, or, as [`io::ErrorKind::InvalidData`] around a
+    /// [`Damage`], when it is not what was written.
+    pub fn body(&self, batch: BatchId) -> io::Result<Body> {
+        self.read(batch).map(|(_, body)| body)
+    }
+
+    /// Header and body of a batch, read again.
+    ///
+    /// # Errors
+    /// As [`body`](Self::body).
+    pub fn read(&self, batch: BatchId) -> io::Result<(Header, Body)> {
+        let folder = &self.inner.folder;
+        match body::open(&*folder.files, &folder.path(&file_name(batch)), batch)? {
+            Opened::Whole(header, body) => Ok((header, body)),
+            Opened::Damaged(_, damage) => Err(damage.into()),
+        }
+    }
+
+    /// Removes a batch's file. One that is not there is fine. Durable after [`sync`](Self::sync), and until then
+    /// the next open may find it again.
+    ///
+    /// # Errors
+    /// When the disk refuses; the file stays and another try may pass.
+    pub fn remove(&self, batch: BatchId) -> io::Result<()> {
+        let inner = &*self.inner;
+        match inner.folder.remove(&file_name(batch)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(_) | Ok(()) => {}
+        }
+        let freed = inner.held().remove(batch);
+        inner.share.give(freed);
+        Ok(())
+    }
+
+    /// Makes all removals so far durable.
+    ///
+    /// # Errors
+    /// When the fsync failed, now or earlier: the outbox is poisoned and nothing is known of any removal.
+    pub fn sync(&self) -> io::Result<()> {
+        let inner = &*self.inner;
+        inner.folder.sync().map_err(io::Error::other)?;
+        inner.reserve.stock(&inner.folder);
+        Ok(())
+    }
+
+    /// How full it is.
+    pub fn usage(&self) -> Usage {
+        let held = self.inner.held();
+        Usage { bytes: held.bytes, batches: as_u64(held.bytes_of.len()), fsyncs: self.inner.folder.fsyncs.read() }
+    }
+}
+
+impl Inner {
+    /// Brings the folder in order and reads what is in it.
+    fn recover(&self) -> io::Result<Vec<Found>> {
+        let mut names = self.folder.files.list(&self.folder.dir)?;
+        names.retain(|name| !name.starts_with('.'));
+        for name in names.extract_if(.., |name| name.ends_with(TEMPORARY) || name == reserve::NAME) {
+            self.folder.remove(&name)?;
+        }
+        self.folder.sync().map_err(io::Error::other)?;
+        let mut found = names.into_iter().map(|name| self.look_at(name)).collect::<io::Result<Vec<_>>>()?;
+        self.reserve.stock(&self.folder);
+        found.sort_by_key(|found| match found {
+            Found::Whole { header, .. } => (false, header.sealed_at, header.pieces.hull().first, Some(header.batch)),
+            Found::Damaged { batch, .. } => (true, Timestamp::default(), Position::ZERO, *batch),
+        });
+        Ok(found)
+    }
+
+    fn look_at(&self, name: String) -> io::Result<Found> {
+        let path = self.folder.path(&name);
+        let Some(batch) = batch_of(&name) else {
+            let why = "not the name of a batch file".to_owned();
+            return Ok(Found::Damaged { name, batch: None, header: None, why });
+        };
+        let bytes = self.folder.files.open_read_only(&path)?.len()?;
+        self.share.occupy(bytes);
+        self.held().insert(batch, bytes);
+        Ok(match body::open(&*self.folder.files, &path, batch)? {
+            Opened::Whole(header, _) => Found::Whole { header, bytes },
+            Opened::Damaged(header, why) => Found::Damaged { name, batch: Some(batch), header, why: why.to_string() },
+        })
+    }
+
+    /// From nothing to a durable file of this batch.
+    fn write(&self, batch: BatchId, parts: &[IoSlice<'_>], bytes: u64, claim: Claim) -> Result<(), SealError> {
+        let temporary = format!("{batch}{TEMPORARY}");
+        let file = match self.allocated(&temporary, bytes, claim) {
+            Err(SealError::NoSpace(full)) if claim == Claim::Owed => {
+                self.reserve.turn_into(&self.folder, &temporary, bytes)?.ok_or(full)?
+            }
+            other => other?,
+        };
+        match file.write_at(0, parts) {
+            // Not every file system keeps what it allocated. Nothing relies on this file yet, so this is no poison.
+            Err(error) if is_full(&error) => {
+                self.discard(&temporary, bytes);
+                return Err(self.share.disk_full(bytes).into());
+            }
+            written => self.folder.poison.guard(written).map_err(SealError::Poisoned)?,
+        }
+        let durable = || {
+            self.folder.sync_file(&*file)?;
+            self.folder.rename(&temporary, &file_name(batch))?;
+            self.folder.sync()
+        };
+        durable().map_err(SealError::Poisoned)
+    }
+
+    /// A new file with room for `bytes` bytes, or nothing.
+    fn allocated(&self, temporary: &str, bytes: u64, claim: Claim) -> Result<Arc<dyn File>, SealError> {
+        self.share.take(bytes, claim)?;
+        let file = match self.folder.create(temporary) {
+            Ok(file) => file,
+            Err(error) => {
+                self.share.give(bytes);
+                return Err(self.not_created(error, bytes));
+            }
+        };
+        match file.allocate(bytes) {
+            Ok(()) => Ok(file),
+            Err(error) => {
+                self.discard(temporary, bytes);
+                Err(self.not_created(error, bytes))
+            }
+        }
+    }
+
+    fn not_created(&self, error: io::Error, bytes: u64) -> SealError {
+        if is_full(&error) { self.share.disk_full(bytes).into() } else { SealError::NotCreated(error) }
+    }
+
+    /// Removes an unfinished file. One that cannot be removed goes on counting; the next open removes it.
+    fn discard(&self, temporary: &str, bytes: u64) {
+        match self.folder.remove(temporary) {
+            Ok(()) => self.share.give(bytes),
+            Err(_) => self.held().stray += bytes,
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // Nothing between lock and unlock can panic.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    /// The files stay; only the count of them ends with this handle.
+    fn drop(&mut self) {
+        let bytes = {
+            let held = self.held();
+            held.bytes + held.stray
+        };
+        self.share.give(bytes);
+    }
+}
+
+impl Held {
+    fn insert(&mut self, batch: BatchId, bytes: u64) {
+        self.bytes_of.insert(batch, bytes);
+        self.bytes += bytes;
+    }
+
+    /// How much that freed.
+    fn remove(&mut self, batch: BatchId) -> u64 {
+        let bytes = self.bytes_of.remove(&batch).unwrap_or(0);
+        self.bytes -= bytes;
+        bytes
+    }
+}
+
+fn file_name(batch: BatchId) -> String {
+    format!("{batch}{BATCH}")
+}
+
+/// The batch that a file of this name holds. Only the name that we would give it counts.
+fn batch_of(name: &str) -> Option<BatchId> {
+    let batch = name.strip_suffix(BATCH)?.parse().ok()?;
+    (file_name(batch) == name).then_some(batch)
+}

@@ -1,0 +1,92 @@
+//! The outbox's folder: files by name, and fsyncs that are timed, shared and never tried again after a failure.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hydrant_core::Clock;
+
+use crate::files::{File, Files};
+use crate::poison::Poison;
+use crate::timing::Timings;
+
+#[derive(Debug)]
+pub(super) struct Folder {
+    pub(super) dir: PathBuf,
+    pub(super) files: Arc<dyn Files>,
+    pub(super) poison: Poison,
+    pub(super) fsyncs: Timings,
+    clock: Arc<dyn Clock>,
+    /// Syncs asked for so far; each comes after the change it is for.
+    asked: AtomicU64,
+    /// Of those, how many are answered by the last fsync of the folder. One such fsync runs at a time.
+    answered: Mutex<u64>,
+}
+
+impl Folder {
+    pub(super) fn new(dir: PathBuf, files: Arc<dyn Files>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            dir,
+            files,
+            clock,
+            poison: Poison::default(),
+            fsyncs: Timings::default(),
+            asked: AtomicU64::new(0),
+            answered: Mutex::new(0),
+        }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Makes a new file; what an earlier try left under this name goes first.
+    pub(super) fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let path = self.path(name);
+        match self.files.create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.files.remove(&path)?;
+                self.files.create(&path)
+            }
+            other => other,
+        }
+    }
+
+    pub(super) fn remove(&self, name: &str) -> io::Result<()> {
+        self.files.remove(&self.path(name))
+    }
+
+    /// Renames, or poisons the folder.
+    pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), Arc<io::Error>> {
+        self.poison.guard(self.files.rename(&self.path(from), &self.path(to)))
+    }
+
+    /// Makes a file durable, or poisons the folder.
+    pub(super) fn sync_file(&self, file: &dyn File) -> Result<(), Arc<io::Error>> {
+        self.poison.guard(self.timed(|| file.sync()))
+    }
+
+    /// Makes every change of names before this call durable, or poisons the folder. Calls that come while an fsync
+    /// runs share the next one. After a failure no call succeeds, so none relies on an fsync that the failed one
+    /// may have left nothing to do.
+    pub(super) fn sync(&self) -> Result<(), Arc<io::Error>> {
+        let mine = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        // The count is right even if another thread panicked while it held the lock: it is set after the fsync.
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        self.poison.check()?;
+        if *answered < mine {
+            let upto = self.asked.load(Ordering::SeqCst);
+            self.poison.guard(self.timed(|| self.files.sync_dir(&self.dir)))?;
+            *answered = upto;
+        }
+        Ok(())
+    }
+
+    fn timed(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let start = self.clock.monotonic();
+        let result = sync();
+        self.fsyncs.record(self.clock.monotonic().saturating_sub(start));
+        result
+    }
+}
