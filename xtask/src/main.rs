@@ -1,2 +1,57 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: what developers and CI run. Starts processes and looks at them; speaks no protocol of the product and
+//! depends on none of its crates, so it compiles first and fast.
+//!
+//! | command | does |
+//! |---|---|
+//! | `services` | starts, stops and lists the real servers that tests need |
+//! | `test` | starts those servers, runs every test against them, stops them |
+//! | `check` | the gates: format, lints, docs, supply chain, Compose file |
+
+// This program waits for other processes and tells people how long it took: there is no seam to go through.
+#![expect(clippy::disallowed_methods, reason = "polls foreign processes on the real clock")]
+
+mod cargo;
+mod check;
+mod machine;
+mod process;
+mod progress;
+mod services;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What developers and CI run.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Starts, stops and lists the real servers that tests need.
+    Services(services::Args),
+    /// Runs every test, those against real servers included. Red when a server cannot start.
+    Test(test::Args),
+    /// Runs the gates: format, lints, docs, supply chain, unused dependencies, Compose file.
+    Check(check::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Services(args) => services::run(args),
+        Command::Test(args) => test::run(&args),
+        Command::Check(args) => check::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress::say(&format!("failed: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
