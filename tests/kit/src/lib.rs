@@ -1,1 +1,22 @@
-//! Placeholder.
+//! The test kit: everything that speaks a protocol but is not the server.
+//!
+//! Two processes are made of it. `hydrant-load` ([`load`]) is the producer: it signs ([`signature`]) and sends
+//! ([`client`]) records, either log lines for a bench ([`lines`]) or frames that name themselves ([`frame`]).
+//! `hydrant-oracle` ([`oracle`]) is the witness: it knows what was issued and promised, reads what arrived by its own
+//! readers, and judges. Neither shares code with the server, so that a mistake there is not made twice.
+
+pub mod signature;
+
+pub mod client;
+
+pub mod random;
+
+pub mod lines;
+
+pub mod frame;
+
+pub mod histogram;
+
+pub mod load;
+
+pub mod oracle;

@@ -1,0 +1,251 @@
+//! The bench: log records of one length, as fast as the connections go, for a time or for a number of records.
+//!
+//! In: a plan. Out: a report of what was acknowledged, how soon, and what it cost this process. Never waits for
+//! delivery: who wants to know that asks the server or the store.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use serde::Serialize;
+
+use super::put::{Entry, Outcome, Producer, Put, Target, outcome};
+use crate::histogram::Histogram;
+use crate::lines::Lines;
+
+/// Bytes of payload in the bodies that are made beforehand: far more than any window of a compressor looks back.
+const PREPARED_BYTES: usize = 32 << 20;
+
+/// How long a producer waits when it was told to slow down.
+const SLOW_DOWN: Duration = Duration::from_millis(50);
+
+/// What to send.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where to.
+    pub target: Target,
+    /// The stream.
+    pub stream: String,
+    /// Connections, a thread each.
+    pub connections: usize,
+    /// Bytes of a record.
+    pub record_bytes: usize,
+    /// Records of a request, 1 to 500. One is sent as `PutRecord`.
+    pub batch: usize,
+    /// When to stop.
+    pub until: Until,
+    /// Decides the records.
+    pub seed: u64,
+}
+
+/// When to stop sending.
+#[derive(Clone, Copy, Debug)]
+pub enum Until {
+    /// When this time has passed.
+    Elapsed(Duration),
+    /// When so many records were acknowledged, up to one request more per connection.
+    Records(u64),
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Records acknowledged.
+    pub records: u64,
+    /// Their bytes, before base64.
+    pub bytes: u64,
+    /// Requests that were answered.
+    pub requests: u64,
+    /// Records that were asked to come later.
+    pub throttled: u64,
+    /// Requests that failed otherwise.
+    pub failed: u64,
+    /// The first such failure.
+    pub failure: Option<String>,
+    /// From the first request to the last answer.
+    pub seconds: f64,
+    /// Acknowledged megabytes (10^6) a second.
+    pub mb_per_second: f64,
+    /// Acknowledged records a second.
+    pub records_per_second: f64,
+    /// Time from sending a request to its answer, in milliseconds.
+    pub ack_ms: Latency,
+    /// CPU this process used while sending, in seconds.
+    pub cpu_seconds: f64,
+    /// Connections.
+    pub connections: usize,
+    /// Bytes of a record.
+    pub record_bytes: usize,
+    /// Records of a request.
+    pub batch: usize,
+}
+
+/// Quantiles of a latency, in milliseconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Latency {
+    /// Half of them were not above.
+    pub p50: f64,
+    /// 99 of 100 were not above.
+    pub p99: f64,
+    /// The longest.
+    pub max: f64,
+}
+
+impl Latency {
+    /// Of what was counted.
+    pub fn of(histogram: &Histogram) -> Self {
+        Self { p50: histogram.quantile_ms(500), p99: histogram.quantile_ms(990), max: histogram.max_ms() }
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    records: u64,
+    requests: u64,
+    throttled: u64,
+    failed: u64,
+    failure: Option<String>,
+    latency: Histogram,
+}
+
+/// Sends until the plan says so.
+///
+/// # Errors
+/// When the plan cannot be, or when nothing at all was acknowledged.
+///
+/// # Panics
+/// When one of its own threads does.
+pub fn run(plan: &Plan) -> anyhow::Result<Report> {
+    ensure!((1..=500).contains(&plan.batch), "a request holds 1 to 500 records");
+    ensure!(plan.record_bytes >= 150, "a log record has 150 bytes or more");
+    ensure!(plan.connections > 0, "there must be a connection");
+    let puts = prepare(plan);
+    let acknowledged = AtomicU64::new(0);
+    let cpu = cpu_seconds();
+    let start = Instant::now();
+    let tallies: Vec<anyhow::Result<Tally>> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..plan.connections)
+            .map(|worker| {
+                let (puts, acknowledged) = (&puts, &acknowledged);
+                scope.spawn(move || send_until_done(plan, puts, worker, start, acknowledged))
+            })
+            .collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    let seconds = start.elapsed().as_secs_f64();
+    let mut all = Tally::default();
+    for tally in tallies {
+        let tally = tally?;
+        all.records += tally.records;
+        all.requests += tally.requests;
+        all.throttled += tally.throttled;
+        all.failed += tally.failed;
+        all.failure = all.failure.or(tally.failure);
+        all.latency.merge(&tally.latency);
+    }
+    ensure!(all.records > 0, "nothing was acknowledged: {}", all.failure.as_deref().unwrap_or("all was throttled"));
+    Ok(report(plan, all, seconds, cpu_seconds() - cpu))
+}
+
+fn report(plan: &Plan, all: Tally, seconds: f64, cpu_seconds: f64) -> Report {
+    let bytes = all.records * plan.record_bytes as u64;
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    let per_second = |count: u64| count as f64 / seconds;
+    Report {
+        records: all.records,
+        bytes,
+        requests: all.requests,
+        throttled: all.throttled,
+        failed: all.failed,
+        failure: all.failure,
+        seconds,
+        mb_per_second: per_second(bytes) / 1e6,
+        records_per_second: per_second(all.records),
+        ack_ms: Latency::of(&all.latency),
+        cpu_seconds,
+        connections: plan.connections,
+        record_bytes: plan.record_bytes,
+        batch: plan.batch,
+    }
+}
+
+fn prepare(plan: &Plan) -> Vec<Put> {
+    let mut lines = Lines::new(plan.seed, plan.record_bytes);
+    let of_request = plan.batch * plan.record_bytes;
+    let count = (PREPARED_BYTES / of_request).clamp(plan.connections, 4096);
+    let mut payload = Vec::new();
+    (0..count)
+        .map(|_| {
+            payload.clear();
+            (0..plan.batch).for_each(|_| lines.write(&mut payload));
+            if plan.batch == 1 {
+                Put::single(&plan.stream, &payload)
+            } else {
+                Put::batch(&plan.stream, payload.chunks(plan.record_bytes.max(1)))
+            }
+        })
+        .collect()
+}
+
+fn send_until_done(
+    plan: &Plan,
+    puts: &[Put],
+    worker: usize,
+    start: Instant,
+    acknowledged: &AtomicU64,
+) -> anyhow::Result<Tally> {
+    let mut producer = Producer::new(&plan.target).context("open a connection")?;
+    let mut tally = Tally::default();
+    let mine = puts.iter().cycle().skip(worker * puts.len() / plan.connections);
+    for put in mine {
+        let done = match plan.until {
+            Until::Elapsed(time) => start.elapsed() >= time,
+            Until::Records(records) => acknowledged.load(Ordering::Relaxed) >= records,
+        };
+        if done {
+            break;
+        }
+        let sent = Instant::now();
+        let answer = producer.send(put)?;
+        tally.latency.add(sent.elapsed());
+        tally.requests += 1;
+        let stored = count(&mut tally, outcome(put, plan.batch, &answer));
+        tally.records += stored;
+        acknowledged.fetch_add(stored, Ordering::Relaxed);
+        if stored == 0 {
+            thread::sleep(SLOW_DOWN);
+        }
+    }
+    Ok(tally)
+}
+
+/// Counts what did not succeed; gives back how many records were stored.
+fn count(tally: &mut Tally, outcome: Outcome) -> u64 {
+    match outcome {
+        Outcome::Answered(entries) => {
+            let stored = entries.iter().filter(|entry| **entry == Entry::Stored).count() as u64;
+            tally.throttled += entries.len() as u64 - stored;
+            stored
+        }
+        Outcome::Refused(why) | Outcome::Unknown(why) => {
+            tally.failed += 1;
+            tally.failure.get_or_insert(why);
+            0
+        }
+    }
+}
+
+/// CPU time of this process in seconds, from the kernel's count; 0 where there is none.
+fn cpu_seconds() -> f64 {
+    /// Ticks a second of `/proc`: fixed by the kernel's interface on all Linux architectures we run on.
+    const TICKS: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name in parentheses may hold spaces; fields 14 and 15 are user and system time.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+    ticks / TICKS
+}

@@ -1,0 +1,159 @@
+//! Judge: the records of one object, against what was issued.
+//!
+//! In: the bytes of an object, uncompressed. Out: marks in the claims. Frames name themselves; empty and one-byte
+//! records are named by their neighbours, as the records of a request lie side by side:
+//!
+//! ```text
+//!   frame 7 · tiny · frame 9 · tiny │ frame 11 (first of its request)
+//!              8 ───┘          └─ 10
+//! ```
+//!
+//! A run at the start of an object is named by the frame behind it, unless that one begins a request: then it stays
+//! nameless and is only counted. Order: no request stands behind another one that was claimed after its own answer.
+
+use super::claims::{Claims, Request};
+use crate::frame::{Item, Items, Name, Shape, shape, write};
+
+/// Reads an object of a stream. `place` names it in what is told.
+pub(super) fn judge(claims: &mut Claims, stream: usize, place: &str, bytes: &[u8]) {
+    let Some(delimiter) = claims.stream(stream).map(|stream| stream.delimiter.as_bytes()) else { return };
+    let mut reader =
+        Reader { claims, stream, place, last: None, run: Vec::new(), newest_claim: 0, payload: Vec::new() };
+    for item in Items::new(bytes, delimiter) {
+        match item {
+            Item::Frame(name, frame) => reader.frame(name, frame),
+            Item::Tiny(byte) => reader.small(Some(byte)),
+            Item::Empty => reader.small(None),
+            Item::Broken(at, len) => reader.broken(at, len),
+        }
+    }
+    reader.drop_run();
+}
+
+struct Reader<'a> {
+    claims: &'a mut Claims,
+    stream: usize,
+    place: &'a str,
+    /// The last record that has a name.
+    last: Option<u64>,
+    /// Small records since the object's start or since something broken, not named yet.
+    run: Vec<Option<u8>>,
+    /// The latest claim of the requests read so far.
+    newest_claim: u64,
+    payload: Vec<u8>,
+}
+
+impl Reader<'_> {
+    fn frame(&mut self, name: Name, frame: &[u8]) {
+        let request = self.claims.stream(self.stream).and_then(|stream| stream.request(name.id));
+        let (Some(request), true) = (request, usize::try_from(name.stream) == Ok(self.stream)) else {
+            self.drop_run();
+            self.last = None;
+            return self.wrong(|counts| &mut counts.invented, || format!("{name:?} was never issued to this stream"));
+        };
+        self.name_run(name.id, request);
+        self.payload.clear();
+        write(self.claims.seed(), name, name.id == request.first, &mut self.payload);
+        if self.payload == frame {
+            self.mark(name.id, request);
+        } else {
+            self.wrong(|counts| &mut counts.torn, || format!("record {} has other bytes than were sent", name.id));
+        }
+        self.last = Some(name.id);
+    }
+
+    /// An empty record or one of a byte: the next one of the last one's request, if that is what it looks like.
+    fn small(&mut self, byte: Option<u8>) {
+        let Some(last) = self.last else { return self.run.push(byte) };
+        match self.neighbour(last, 1) {
+            Some((id, request, shape)) if looks_like(shape, byte) => {
+                self.mark(id, request);
+                self.last = Some(id);
+            }
+            _ => self.nameless(byte),
+        }
+    }
+
+    /// Names the run in front of a frame, from its end.
+    fn name_run(&mut self, frame: u64, request: Request) {
+        let run = std::mem::take(&mut self.run);
+        let mut named = Vec::new();
+        let mut at = frame;
+        for byte in run.iter().rev() {
+            match self.neighbour(at, -1) {
+                Some((id, of, shape)) if of.first == request.first && looks_like(shape, *byte) => {
+                    named.push(id);
+                    at = id;
+                }
+                _ => break,
+            }
+        }
+        run.iter().take(run.len() - named.len()).for_each(|byte| self.nameless(*byte));
+        for id in named.into_iter().rev() {
+            self.mark(id, request);
+            self.last = Some(id);
+        }
+    }
+
+    /// The next record before or behind this one in its request that can be seen.
+    fn neighbour(&self, id: u64, step: i64) -> Option<(u64, Request, Shape)> {
+        let stream = self.claims.stream(self.stream)?;
+        let request = stream.request(id)?;
+        let number = u32::try_from(self.stream).ok()?;
+        let mut at = id;
+        loop {
+            at = at.checked_add_signed(step).filter(|at| (request.first..request.end).contains(at))?;
+            let shape = shape(self.claims.seed(), Name { stream: number, id: at }, at == request.first);
+            if shape != Shape::Empty || !stream.delimiter.as_bytes().is_empty() {
+                return Some((at, request, shape));
+            }
+        }
+    }
+
+    fn mark(&mut self, id: u64, request: Request) {
+        let behind_later = self.last.is_some_and(|last| last >= id && last < request.end);
+        let in_order = !behind_later && self.newest_claim < request.answered;
+        if !in_order {
+            self.wrong(|counts| &mut counts.misordered, || format!("record {id} stands behind a later one"));
+        }
+        self.newest_claim = self.newest_claim.max(request.claimed);
+        let Some(stream) = self.claims.stream_mut(self.stream) else { return };
+        if stream.found(id) {
+            self.wrong(|counts| &mut counts.duplicated, || format!("record {id} is there again"));
+        } else if stream.is_refused(id) {
+            self.wrong(|counts| &mut counts.invented, || format!("record {id} was refused and is there"));
+        }
+    }
+
+    fn nameless(&mut self, byte: Option<u8>) {
+        if let Some(stream) = self.claims.stream_mut(self.stream) {
+            stream.found_nameless(byte);
+        }
+    }
+
+    fn drop_run(&mut self) {
+        for byte in std::mem::take(&mut self.run) {
+            self.nameless(byte);
+        }
+    }
+
+    fn broken(&mut self, at: usize, len: usize) {
+        self.drop_run();
+        self.last = None;
+        self.wrong(|counts| &mut counts.torn, || format!("{len} bytes at {at} are no record"));
+    }
+
+    fn wrong(&mut self, count: fn(&mut super::Counts) -> &mut u64, what: impl FnOnce() -> String) {
+        let Some(stream) = self.claims.stream_mut(self.stream) else { return };
+        *count(&mut stream.counts) += 1;
+        let name = stream.name.clone();
+        self.claims.example(|| format!("{name}: {}: {}", self.place, what()));
+    }
+}
+
+fn looks_like(shape: Shape, byte: Option<u8>) -> bool {
+    match byte {
+        None => shape == Shape::Empty,
+        Some(byte) => shape == Shape::Tiny(byte),
+    }
+}
