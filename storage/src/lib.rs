@@ -27,4 +27,6 @@ pub mod catalog;
 
 mod fields;
 
+mod folder;
+
 mod poison;

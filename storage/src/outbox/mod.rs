@@ -13,7 +13,6 @@
 //! retries a failed write: the first one poisons it for this process, while what lies in it can still be read.
 
 mod body;
-mod folder;
 mod format;
 mod header;
 mod reserve;
@@ -34,10 +33,10 @@ pub use self::format::{BLOCK_BYTES, Damage, HEADER_BYTES_MAX};
 pub use self::header::{Content, Header, SinkMark};
 
 use self::body::Opened;
-use self::folder::Folder;
 use self::format::{Head, as_u64};
 use self::reserve::Reserve;
 use crate::files::{File, Files};
+use crate::folder::Folder;
 use crate::space::{Claim, NoSpace, Share, is_full};
 use crate::timing::Histogram;
 

@@ -8,8 +8,8 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::SealError;
-use super::folder::Folder;
 use crate::files::File;
+use crate::folder::Folder;
 use crate::space::{Claim, Share};
 
 pub(super) const NAME: &str = "reserve";

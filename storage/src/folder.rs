@@ -1,4 +1,5 @@
-//! The outbox's folder: files by name, and fsyncs that are timed, shared and never tried again after a failure.
+//! A folder of the outbox or the ledger: files by name, and fsyncs that are timed, shared and never tried again
+//! after a failure.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,11 +13,11 @@ use crate::poison::Poison;
 use crate::timing::Timings;
 
 #[derive(Debug)]
-pub(super) struct Folder {
-    pub(super) dir: PathBuf,
-    pub(super) files: Arc<dyn Files>,
-    pub(super) poison: Poison,
-    pub(super) fsyncs: Timings,
+pub(crate) struct Folder {
+    pub(crate) dir: PathBuf,
+    pub(crate) files: Arc<dyn Files>,
+    pub(crate) poison: Poison,
+    pub(crate) fsyncs: Timings,
     clock: Arc<dyn Clock>,
     /// Syncs asked for so far; each comes after the change it is for.
     asked: AtomicU64,
@@ -25,7 +26,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    pub(super) fn new(dir: PathBuf, files: Arc<dyn Files>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(dir: PathBuf, files: Arc<dyn Files>, clock: Arc<dyn Clock>) -> Self {
         Self {
             dir,
             files,
@@ -37,12 +38,12 @@ impl Folder {
         }
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
     /// Makes a new file; what an earlier try left under this name goes first.
-    pub(super) fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+    pub(crate) fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let path = self.path(name);
         match self.files.create(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -53,24 +54,24 @@ impl Folder {
         }
     }
 
-    pub(super) fn remove(&self, name: &str) -> io::Result<()> {
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
         self.files.remove(&self.path(name))
     }
 
     /// Renames, or poisons the folder.
-    pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), Arc<io::Error>> {
+    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<(), Arc<io::Error>> {
         self.poison.guard(self.files.rename(&self.path(from), &self.path(to)))
     }
 
     /// Makes a file durable, or poisons the folder.
-    pub(super) fn sync_file(&self, file: &dyn File) -> Result<(), Arc<io::Error>> {
+    pub(crate) fn sync_file(&self, file: &dyn File) -> Result<(), Arc<io::Error>> {
         self.poison.guard(self.timed(|| file.sync()))
     }
 
     /// Makes every change of names before this call durable, or poisons the folder. Calls that come while an fsync
     /// runs share the next one. After a failure no call succeeds, so none relies on an fsync that the failed one
     /// may have left nothing to do.
-    pub(super) fn sync(&self) -> Result<(), Arc<io::Error>> {
+    pub(crate) fn sync(&self) -> Result<(), Arc<io::Error>> {
         let mine = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         // The count is right even if another thread panicked while it held the lock: it is set after the fsync.
         let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,0 +1,224 @@
+//! Checkpoint: everything the ledger says, at one moment; and what each entry changes in it. Pure.
+//!
+//! ```text
+//!            forget            sealed_above              highest
+//!   ───────────┼──────────▓▓▓▓▓▓▓──▓▓▓▓───▓▓──────────────┼────
+//!    all done  │  still needed from the log, but for ▓    │ never used
+//! ```
+
+use std::collections::BTreeMap;
+
+use hydrant_core::{BatchId, Position, Span};
+
+use super::entry::{Answers, Entry, batch, put_span, span};
+use crate::fields::{Fields, Malformed, put_len, put_optional_text, put_text, put_varint};
+use crate::runs::Runs;
+
+/// What a lane has sealed and settled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Every record below is wholly sealed, dropped or lost: the log may forget them. Moves by
+    /// [`advance`](Self::advance).
+    pub forget: Position,
+    /// The highest position that any entry named.
+    pub highest: Position,
+    /// Version of the stream's definition; 0 before the first.
+    pub version: u64,
+    /// The first record that this version holds for.
+    pub version_from: Position,
+    /// What is sealed or lost at or above `forget`, settled or not.
+    pub sealed_above: Runs,
+    /// Every batch whose file may still be there.
+    pub batches: BTreeMap<BatchId, BatchState>,
+    /// Records that were lost, ever.
+    pub lost_records: u64,
+    /// How far dead-letter objects were put back into the log.
+    pub redriven: BTreeMap<String, u32>,
+}
+
+/// What is known of a batch whose file may still be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BatchState {
+    /// Its pieces at or above the forget-position; none once it is settled. If its file is damaged, these can be
+    /// read from the log again.
+    pub pieces: Runs,
+    /// How many pieces it had when it was sealed.
+    pub pieces_sealed: u64,
+    /// From the lowest to the highest of its records.
+    pub hull: Span,
+    /// Its key in the dead-letter store, when it goes there.
+    pub redirected: Option<String>,
+    /// Nothing of it is owed; its file is unlinked or about to be.
+    pub settled: bool,
+    /// What is settled inside it.
+    pub answers: Answers,
+}
+
+/// An entry that cannot be true after the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Contradiction {
+    /// The batch was sealed before.
+    #[error("batch {0} is sealed twice")]
+    SealedTwice(BatchId),
+    /// The batch was never sealed, or is long gone.
+    #[error("batch {0} is not known")]
+    UnknownBatch(BatchId),
+    /// The batch was settled before.
+    #[error("batch {0} is answered after it was settled")]
+    SettledBefore(BatchId),
+}
+
+impl Checkpoint {
+    /// Applies one entry.
+    ///
+    /// # Errors
+    /// When the entry cannot be true; nothing is changed then.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), Contradiction> {
+        match entry {
+            Entry::Sealed { batch, pieces } => self.seal(*batch, pieces)?,
+            Entry::Answered { batch, answers } => self.open_batch(*batch)?.answers.add(answers),
+            Entry::Redirected { batch, key } => self.open_batch(*batch)?.redirected = Some(key.clone()),
+            Entry::Settled { batch } => {
+                let state = self.batches.get_mut(batch).ok_or(Contradiction::UnknownBatch(*batch))?;
+                state.settled = true;
+                state.pieces = Runs::new();
+                state.answers = Answers::default();
+            }
+            Entry::Lost { span, .. } => self.lose(*span),
+            Entry::Version { number, from } => {
+                self.version = *number;
+                self.version_from = *from;
+            }
+            Entry::Redriven { object, upto } => {
+                let done = self.redriven.entry(object.clone()).or_default();
+                *done = (*done).max(*upto);
+            }
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, batch: BatchId, pieces: &Runs) -> Result<(), Contradiction> {
+        if self.batches.contains_key(&batch) {
+            return Err(Contradiction::SealedTwice(batch));
+        }
+        let hull = pieces.hull();
+        let mut above = pieces.clone();
+        above.forget_below(self.forget);
+        self.sealed_above.add(&above);
+        self.used(hull);
+        let state = BatchState { pieces: above, pieces_sealed: pieces.len(), hull, ..BatchState::default() };
+        self.batches.insert(batch, state);
+        Ok(())
+    }
+
+    fn open_batch(&mut self, batch: BatchId) -> Result<&mut BatchState, Contradiction> {
+        match self.batches.get_mut(&batch) {
+            None => Err(Contradiction::UnknownBatch(batch)),
+            Some(state) if state.settled => Err(Contradiction::SettledBefore(batch)),
+            Some(state) => Ok(state),
+        }
+    }
+
+    /// Records are lost once: those that are done already, or were lost before, are not counted again.
+    fn lose(&mut self, span: Span) {
+        let mut lost: Runs = [span].into_iter().collect();
+        lost.forget_below(self.forget);
+        lost.remove(&self.sealed_above);
+        self.lost_records = self.lost_records.saturating_add(lost.len());
+        self.sealed_above.add(&lost);
+        self.used(span);
+    }
+
+    fn used(&mut self, span: Span) {
+        if !span.is_empty() {
+            self.highest = self.highest.max(Position::new(span.end.get() - 1));
+        }
+    }
+
+    /// Moves the forget-position up; a lower one changes nothing.
+    pub fn advance(&mut self, forget: Position) {
+        self.forget = self.forget.max(forget);
+        self.sealed_above.forget_below(self.forget);
+        self.batches.values_mut().for_each(|state| state.pieces.forget_below(self.forget));
+    }
+
+    /// Takes a batch out. Only when its unlink is durable.
+    pub fn unlinked(&mut self, batch: BatchId) {
+        self.batches.remove(&batch);
+    }
+
+    /// Batches that are sealed and not settled.
+    pub fn owed(&self) -> impl Iterator<Item = (BatchId, &BatchState)> {
+        self.batches.iter().filter(|(_, state)| !state.settled).map(|(batch, state)| (*batch, state))
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let numbers = [self.forget.get(), self.highest.get(), self.version, self.version_from.get(), self.lost_records];
+        for number in numbers {
+            put_varint(&mut out, number);
+        }
+        self.sealed_above.encode(&mut out);
+        put_len(&mut out, self.batches.len());
+        for (batch, state) in &self.batches {
+            out.extend_from_slice(batch.as_bytes());
+            state.encode(&mut out);
+        }
+        put_len(&mut out, self.redriven.len());
+        for (object, upto) in &self.redriven {
+            put_text(&mut out, object);
+            put_varint(&mut out, u64::from(*upto));
+        }
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut fields = Fields::new(bytes);
+        let checkpoint = Self {
+            forget: Position::new(fields.varint("forget-position")?),
+            highest: Position::new(fields.varint("highest position")?),
+            version: fields.varint("version")?,
+            version_from: Position::new(fields.varint("border of the version")?),
+            lost_records: fields.varint("lost records")?,
+            sealed_above: Runs::decode(&mut fields)?,
+            batches: (0..fields.count(BatchState::BYTES_MIN, "number of batches")?)
+                .map(|_| Ok((batch(&mut fields)?, BatchState::decode(&mut fields)?)))
+                .collect::<Result<_, Malformed>>()?,
+            redriven: (0..fields.count(2, "number of redriven objects")?)
+                .map(|_| Ok((fields.text("key of a redriven object")?, fields.varint_u32("progress of a redrive")?)))
+                .collect::<Result<_, Malformed>>()?,
+        };
+        fields.end("end of the checkpoint")?;
+        Ok(checkpoint)
+    }
+}
+
+impl BatchState {
+    /// An id, a flag, and seven empty or small fields.
+    const BYTES_MIN: usize = 16 + 1 + 1 + 1 + 2 + 2 + 2;
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(self.settled));
+        put_optional_text(out, self.redirected.as_deref());
+        put_varint(out, self.pieces_sealed);
+        put_span(out, self.hull);
+        self.pieces.encode(out);
+        self.answers.encode(out);
+    }
+
+    fn decode(fields: &mut Fields<'_>) -> Result<Self, Malformed> {
+        let settled = match fields.byte("whether a batch is settled")? {
+            0 => false,
+            1 => true,
+            _ => return Err(Malformed("whether a batch is settled")),
+        };
+        Ok(Self {
+            settled,
+            redirected: fields.optional_text("key of a redirected object")?,
+            pieces_sealed: fields.varint("number of pieces")?,
+            hull: span(fields)?,
+            pieces: Runs::decode(fields)?,
+            answers: Answers::decode(fields)?,
+        })
+    }
+}
