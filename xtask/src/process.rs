@@ -183,7 +183,12 @@ impl Drop for Process {
 /// behind even when we are killed ourselves.
 fn dies_with_us(command: &Command) -> Command {
     let mut wrapped = Command::new("setpriv");
-    wrapped.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    wrapped.args(["--pdeathsig", "KILL"]);
+    // A change of user forgets the wish, so it and the wish are one call.
+    if command.get_program() != "setpriv" {
+        wrapped.arg("--").arg(command.get_program());
+    }
+    wrapped.args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => wrapped.env(name, value),

@@ -122,10 +122,15 @@ pub(crate) fn debian(needed: &[(&str, &str)]) -> Result<()> {
     apt(&arguments).with_context(|| format!("install Debian packages: {list}"))
 }
 
+/// Runs apt-get; what it says is shown only when it fails.
 fn apt(arguments: &[&str]) -> Result<()> {
     let mut command = Command::new("apt-get");
-    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()).stdout(io::stderr());
-    run("apt-get", command)
+    let output = command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()).output();
+    let output = output.context("start apt-get")?;
+    if !output.status.success() {
+        bail!("apt-get: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
 }
 
 /// Docker Compose: the plug-in where there is one, else the program of its own.

@@ -1,6 +1,7 @@
 //! OpenSearch: the minimal distribution, which Maven Central carries. No security plug-in, half a gigabyte of heap.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -32,21 +33,22 @@ impl Service for OpenSearch {
 
     fn install(&self, cache: &Cache) -> Result<()> {
         debian(&[("java", "openjdk-17-jdk-headless"), ("unzip", "unzip")])?;
-        distribution(cache).map(drop)
+        archive(cache).map(drop)
     }
 
     fn start(&self, cache: &Cache, ground: &Ground<'_>) -> Result<Process> {
-        let (data, settings) = (ground.data()?, ground.folder.join("config"));
-        let distribution = distribution(cache)?;
-        copy_settings(&distribution.join("config"), &settings)?;
-        fs::write(settings.join("opensearch.yml"), configuration(ground, &data)?).context("write opensearch.yml")?;
-        let mut owned: Vec<PathBuf> = vec![ground.folder.to_owned(), data, settings.clone()];
-        owned.extend(fs::read_dir(&settings)?.flatten().map(|entry| entry.path()));
-        unprivileged::give(&owned.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
+        // Unpacked for each run: it writes beside its programs, and whom it runs as may not read the cache folder.
+        let mut unpack = Command::new("unzip");
+        unpack.arg("-q").arg(archive(cache)?).current_dir(ground.folder).stdin(Stdio::null()).stdout(Stdio::null());
+        run("unpack OpenSearch", unpack)?;
+        let home = ground.folder.join(format!("opensearch-{VERSION}"));
+        let settings = home.join("config/opensearch.yml");
+        fs::write(&settings, configuration(ground)?).with_context(|| format!("write {}", settings.display()))?;
+        unprivileged::give(ground.folder)?;
 
-        let mut serve = unprivileged::command(&distribution.join("bin/opensearch"));
+        let mut serve = unprivileged::command(&home.join("bin/opensearch"));
         serve.env("OPENSEARCH_JAVA_HOME", java_home()?).env("OPENSEARCH_JAVA_OPTS", "-Xms512m -Xmx512m");
-        serve.env("OPENSEARCH_PATH_CONF", &settings).current_dir(ground.folder);
+        serve.current_dir(&home);
         let mut process = Process::spawn("opensearch", serve, &ground.log(), ground.life)?;
         process.wait_ready(READY_WITHIN, || http_status(ground.port, "/") == Some(200))?;
         Ok(process)
@@ -57,45 +59,27 @@ impl Service for OpenSearch {
     }
 }
 
-/// The unpacked distribution, fetched when it is missing. Readable for everyone, as it does not run as root.
-fn distribution(cache: &Cache) -> Result<PathBuf> {
+/// The distribution, fetched when it is missing.
+fn archive(cache: &Cache) -> Result<PathBuf> {
     let folder = cache.installed(&format!("opensearch-{VERSION}"), |folder| {
         debian(&[("mvn", "maven")])?;
         say(&format!("opensearch: fetch {VERSION} once, 56 MB"));
         let mut fetch = Command::new("mvn");
         fetch.args(["-q", "-B", "dependency:copy", &format!("-Dartifact={ARTIFACT}:{VERSION}:zip")]);
-        fetch.arg(format!("-DoutputDirectory={}", folder.display())).stdin(Stdio::null()).current_dir(folder);
-        run("fetch OpenSearch", fetch)?;
-        let mut unpack = Command::new("unzip");
-        unpack.arg("-q").arg(folder.join(format!("opensearch-{VERSION}.zip")));
-        unpack.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());
-        run("unpack OpenSearch", unpack)
+        fetch.arg(format!("-DoutputDirectory={}", folder.display())).current_dir(folder);
+        fetch.stdin(Stdio::null()).stdout(io::stderr());
+        run("fetch OpenSearch", fetch)
     })?;
-    Ok(folder.join(format!("opensearch-{VERSION}")))
+    Ok(folder.join(format!("opensearch-{VERSION}.zip")))
 }
 
-fn configuration(ground: &Ground<'_>, data: &Path) -> Result<String> {
+fn configuration(ground: &Ground<'_>) -> Result<String> {
     Ok(format!(
         "cluster.name: hydrant-test\nnode.name: test\ndiscovery.type: single-node\nnetwork.host: 127.0.0.1\n\
-         http.port: {}\ntransport.port: {}\npath.data: {}\npath.logs: {}\n\
-         cluster.routing.allocation.disk.threshold_enabled: false\n",
+         http.port: {}\ntransport.port: {}\ncluster.routing.allocation.disk.threshold_enabled: false\n",
         ground.port,
         free_port()?,
-        data.display(),
-        ground.folder.display(),
     ))
-}
-
-/// The server writes into its folder of settings, so each run has its own.
-fn copy_settings(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from).with_context(|| format!("read {}", from.display()))? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            fs::copy(entry.path(), to.join(entry.file_name()))?;
-        }
-    }
-    Ok(())
 }
 
 /// The folder of the JDK whose `java` is on `PATH`.

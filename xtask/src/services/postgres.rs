@@ -34,7 +34,7 @@ impl Service for Postgres {
         let data = ground.data()?;
         let password = ground.folder.join("password");
         fs::write(&password, names::POSTGRES_PASSWORD).context("write the password")?;
-        unprivileged::give(&[ground.folder, &data, &password])?;
+        unprivileged::give(ground.folder)?;
 
         let mut init = unprivileged::command(&existing("initdb")?);
         init.args(["--username", names::POSTGRES_USER, "--auth", "scram-sha-256", "--no-sync", "--pwfile"]);

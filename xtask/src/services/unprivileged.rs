@@ -1,6 +1,7 @@
 //! Servers that refuse to run as root run as `nobody` when we are root.
 
-use std::os::unix::fs::chown;
+use std::fs;
+use std::os::unix::fs::lchown;
 use std::path::Path;
 use std::process::Command;
 
@@ -24,16 +25,19 @@ pub(super) fn command(program: &Path) -> Command {
     command
 }
 
-/// Gives files and folders to whom such commands run as.
+/// Gives a folder with all it holds to whom such commands run as.
 ///
 /// # Errors
-/// When the owner cannot be changed.
-pub(super) fn give(paths: &[&Path]) -> Result<()> {
+/// When it cannot be read or its owner cannot be changed.
+pub(super) fn give(path: &Path) -> Result<()> {
     if !geteuid().is_root() {
         return Ok(());
     }
-    for path in paths {
-        chown(path, Some(NOBODY), Some(NOBODY)).with_context(|| format!("give {} to nobody", path.display()))?;
+    lchown(path, Some(NOBODY), Some(NOBODY)).with_context(|| format!("give {} to nobody", path.display()))?;
+    if path.symlink_metadata()?.is_dir() {
+        for entry in fs::read_dir(path).with_context(|| format!("read {}", path.display()))? {
+            give(&entry?.path())?;
+        }
     }
     Ok(())
 }
