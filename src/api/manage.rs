@@ -242,7 +242,7 @@ impl Api {
         };
         let extended_s3 = s3.clone().map(|s3| ExtendedS3Description {
             s3,
-            processing_configuration: processing(&objects.delimiter),
+            processing_configuration: processing(objects.delimiter),
             s3_backup_mode: "Disabled",
             data_format_conversion_configuration: Switch { enabled: false },
         });
@@ -293,7 +293,7 @@ const fn compression_format(compression: Compression) -> Option<&'static str> {
 }
 
 /// The service puts a delimiter behind records by a processor, whose parameter is escaped.
-fn processing(delimiter: &Delimiter) -> ProcessingConfiguration {
+fn processing(delimiter: Delimiter) -> ProcessingConfiguration {
     match delimiter {
         Delimiter::None => ProcessingConfiguration { enabled: false, processors: Vec::new() },
         Delimiter::Newline => ProcessingConfiguration {
