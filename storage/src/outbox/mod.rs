@@ -363,6 +363,11 @@ fn file_name(batch: BatchId) -> String {
     format!("{batch}{BATCH}")
 }
 
+/// Whether a file of this name is a batch.
+pub(crate) fn is_batch(name: &str) -> bool {
+    batch_of(name).is_some()
+}
+
 /// The batch that a file of this name holds. Only the name that we would give it counts.
 fn batch_of(name: &str) -> Option<BatchId> {
     let batch = name.strip_suffix(BATCH)?.parse().ok()?;
