@@ -59,7 +59,6 @@ pub(crate) fn load() -> String {
     first_line("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
-#[allow(dead_code, reason = "for torture and bench")]
 /// A seed from the clock, for runs that were not given one. Print it.
 pub(crate) fn seed() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| u64::from(since.subsec_nanos()) ^ since.as_secs())

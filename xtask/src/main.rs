@@ -6,18 +6,24 @@
 //! | `services` | starts, stops and lists the real servers that tests need |
 //! | `test` | starts those servers, runs every test against them, stops them |
 //! | `check` | the gates: format, lints, docs, supply chain, Compose file |
+//! | `torture` | kills the server under load, and has the oracle judge what became of the records |
+//! | `bench` | measures the server into MinIO |
 
 // This program waits for other processes and tells people how long it took: there is no seam to go through.
 #![expect(clippy::disallowed_methods, reason = "polls foreign processes on the real clock")]
 
+mod bench;
 mod cargo;
 mod check;
+mod kit;
 mod machine;
+mod node;
 mod process;
 mod progress;
 mod services;
 mod test;
 mod tools;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -39,6 +45,10 @@ enum Command {
     Test(test::Args),
     /// Runs the gates: format, lints, docs, supply chain, unused dependencies, Compose file.
     Check(check::Args),
+    /// Kills the server again and again under load; red unless every record is where it belongs, once.
+    Torture(torture::Args),
+    /// Measures throughput, latency, CPU and memory of the server into MinIO.
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +56,8 @@ fn main() -> ExitCode {
         Command::Services(args) => services::run(args),
         Command::Test(args) => test::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Torture(args) => torture::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -148,7 +148,14 @@ impl Process {
         Ok(())
     }
 
-    #[allow(dead_code, reason = "for torture")]
+    /// Waits for its end; how it ended.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
+        self.child.wait().with_context(|| format!("wait for {}", self.name))
+    }
+
     /// Kills it without a warning and waits for its end.
     pub(crate) fn kill(&mut self) {
         self.id.signal(Signal::KILL);

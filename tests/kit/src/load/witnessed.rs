@@ -3,6 +3,8 @@
 //! A request whose answer is lost is never sent again: its records stay indeterminate, and the next request has new
 //! ones. So what arrives twice was duplicated by the service, not by the producer.
 
+#![expect(clippy::disallowed_methods, reason = "a producer lives on the real clock")]
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};

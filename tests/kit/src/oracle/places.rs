@@ -153,19 +153,29 @@ impl Bucket {
     }
 
     fn attempt(&mut self, path: &str, query: &str) -> std::io::Result<Answer> {
+        self.exchange("GET", path, query, b"")
+    }
+
+    fn exchange(&mut self, method: &str, path: &str, query: &str, body: &[u8]) -> std::io::Result<Answer> {
         let date = amz_date(Timestamp::now());
-        let empty = sha256_hex(b"");
-        let headers =
-            [("host", self.connection.host()), ("x-amz-content-sha256", empty.as_str()), ("x-amz-date", date.as_str())];
-        let unsigned = Unsigned { method: "GET", path, query, headers: &headers, body_sha256: &empty };
+        let sha256 = sha256_hex(body);
+        let headers = [
+            ("host", self.connection.host()),
+            ("x-amz-content-sha256", sha256.as_str()),
+            ("x-amz-date", date.as_str()),
+        ];
+        let unsigned = Unsigned { method, path, query, headers: &headers, body_sha256: &sha256 };
         let authorization = self.signer.authorization(&unsigned, &date);
         let mark = if query.is_empty() { "" } else { "?" };
-        let mut head = format!("GET {path}{mark}{query} HTTP/1.1\r\nauthorization: {authorization}\r\n");
+        let len = body.len();
+        let mut head = format!(
+            "{method} {path}{mark}{query} HTTP/1.1\r\nauthorization: {authorization}\r\ncontent-length: {len}\r\n"
+        );
         for (name, value) in headers {
             head.push_str(&[name, ": ", value, "\r\n"].concat());
         }
         head.push_str("\r\n");
-        self.connection.send(head.as_bytes(), b"")
+        self.connection.send(head.as_bytes(), body)
     }
 }
 
@@ -206,5 +216,25 @@ mod tests {
         assert_eq!(element(xml, "Key").as_deref(), Some("a&b/\"c"));
         assert_eq!(element(xml, "ETag").as_deref(), Some("\"d41d\""));
         assert_eq!(element(xml, "Size"), None);
+    }
+
+    #[test]
+    #[ignore = "needs the services of cargo xtask"]
+    fn a_bucket_is_listed_to_its_end_and_its_objects_are_read() {
+        let variable = |name: &str| std::env::var(name).unwrap();
+        let prefix = format!("kit-places/{} & co/", std::process::id());
+        let (endpoint, name) = (variable("HYDRANT_TEST_S3_ENDPOINT"), variable("HYDRANT_TEST_S3_BUCKET"));
+        let mut bucket = Bucket::open(&endpoint, &name, &prefix).unwrap();
+        // One more than a page holds.
+        let keys: Vec<String> = (0..1001).map(|number| format!("{prefix}{number:04}")).collect();
+        for key in &keys {
+            let path = format!("/{name}/{}", encode(key, true));
+            assert_eq!(bucket.exchange("PUT", &path, "", key.as_bytes()).unwrap().status, 200);
+        }
+        let listed = bucket.list().unwrap();
+        assert_eq!(listed.iter().map(|object| &object.key).collect::<Vec<_>>(), keys.iter().collect::<Vec<_>>());
+        assert!(listed.iter().all(|object| object.mark.len() > 8), "{:?}", listed.first());
+        assert_eq!(bucket.read(&keys[1000]).unwrap(), keys[1000].as_bytes());
+        assert!(bucket.read("kit-places/none").is_err());
     }
 }

@@ -1,0 +1,141 @@
+//! The two processes of the test kit as we drive them: the load generator and the oracle. Both end when their stdin
+//! does, so neither outlives us, however we end.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::node::{ACCESS_KEY_ID, SECRET};
+use crate::services::Addresses;
+
+/// A process that runs until its stdin ends.
+struct Fed {
+    name: &'static str,
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Fed {
+    fn spawn(name: &'static str, mut command: Command) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("start {name}"))?;
+        let out = BufReader::new(child.stdout.take().context("its output")?);
+        Ok(Self { name, child, out })
+    }
+
+    /// Lets it end and gives back what it printed.
+    fn finish(mut self) -> Result<String> {
+        drop(self.child.stdin.take());
+        let mut printed = String::new();
+        self.out.read_to_string(&mut printed)?;
+        let status = self.child.wait()?;
+        if !status.success() {
+            bail!("{} ended with {status}: {printed}", self.name);
+        }
+        Ok(printed)
+    }
+}
+
+impl Drop for Fed {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        // Whoever finished it has waited already; else it ends now.
+        drop(self.child.wait());
+    }
+}
+
+/// The oracle, and our connection to it.
+pub(crate) struct Oracle {
+    _process: Fed,
+    /// Where it listens.
+    pub(crate) address: String,
+    connection: BufReader<TcpStream>,
+}
+
+impl Oracle {
+    /// Starts it with this plan.
+    ///
+    /// # Errors
+    /// When it does not start or does not like the plan.
+    pub(crate) fn start(programs: &Path, plan: &Path, addresses: &Addresses) -> Result<Self> {
+        let mut command = Command::new(programs.join("hydrant-oracle"));
+        command.arg("--plan").arg(plan).envs(addresses);
+        let mut process = Fed::spawn("oracle", command)?;
+        let mut address = String::new();
+        process.out.read_line(&mut address)?;
+        let address = address.trim().to_owned();
+        let connection = TcpStream::connect(&address).with_context(|| format!("oracle at {address:?}"))?;
+        Ok(Self { _process: process, address, connection: BufReader::new(connection) })
+    }
+
+    /// Has it read what is new; how many objects that were.
+    ///
+    /// # Errors
+    /// When a store cannot be read.
+    pub(crate) fn poll(&mut self) -> Result<u64> {
+        let answer = self.ask("poll")?;
+        answer.strip_prefix("ok ").and_then(|count| count.parse().ok()).with_context(|| format!("oracle: {answer}"))
+    }
+
+    /// Its verdict by what it read so far.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) fn verdict(&mut self) -> Result<Value> {
+        let answer = self.ask("verdict")?;
+        serde_json::from_str(&answer).with_context(|| format!("oracle: {answer}"))
+    }
+
+    fn ask(&mut self, question: &str) -> Result<String> {
+        self.connection.get_mut().write_all(format!("{question}\n").as_bytes())?;
+        let mut answer = String::new();
+        self.connection.read_line(&mut answer)?;
+        Ok(answer.trim_end().to_owned())
+    }
+}
+
+/// The load generator at work.
+pub(crate) struct Load(Fed);
+
+impl Load {
+    /// Starts to put records that the oracle names, until [`finish`](Self::finish).
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(crate) fn start(programs: &Path, endpoint: &str, oracle: &str, connections: usize) -> Result<Self> {
+        let mut command = load(programs, endpoint);
+        command.args(["witnessed", "--oracle", oracle, "--connections-per-stream", &connections.to_string()]);
+        Fed::spawn("load", command).map(Self)
+    }
+
+    /// Stops it; its report.
+    ///
+    /// # Errors
+    /// When it failed, or its report cannot be read.
+    pub(crate) fn finish(self) -> Result<Value> {
+        let printed = self.0.finish()?;
+        serde_json::from_str(&printed).with_context(|| format!("load: {printed}"))
+    }
+}
+
+/// Runs the load generator to its end with these words; its report.
+///
+/// # Errors
+/// When it fails.
+pub(crate) fn put(programs: &Path, endpoint: &str, words: &[&str]) -> Result<Value> {
+    let output = load(programs, endpoint).args(words).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        bail!("load {}: {}", words.join(" "), output.status);
+    }
+    serde_json::from_slice(&output.stdout).context("report of the load generator")
+}
+
+fn load(programs: &Path, endpoint: &str) -> Command {
+    let mut command = Command::new(programs.join("hydrant-load"));
+    command.args(["--endpoint", endpoint, "--access-key-id", ACCESS_KEY_ID]).env("HYDRANT_SECRET", SECRET);
+    command
+}

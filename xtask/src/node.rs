@@ -1,0 +1,156 @@
+//! The server under torture and bench: the real binary on a free loopback port, with a data directory of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{Life, Process, ProcessId, free_port, http_status, wait_until};
+use crate::services::Addresses;
+
+/// How long a start may take: recovery reads what is left, the machine may be busy.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a stop may take beyond the server's own period of grace.
+const STOPPED_WITHIN: Duration = Duration::from_secs(30);
+
+/// The access key of the server's only caller.
+pub(crate) const ACCESS_KEY_ID: &str = "torture";
+
+/// Its secret. It guards nothing: the server listens on loopback and holds test data.
+pub(crate) const SECRET: &str = "torture-secret";
+
+/// Where a server runs and with what.
+pub(crate) struct Node {
+    program: PathBuf,
+    folder: PathBuf,
+    port: u16,
+    addresses: Addresses,
+    process: Option<Process>,
+}
+
+impl Node {
+    /// Prepares a server in a folder; `streams` is the part of its YAML from `stores:` on. Starts nothing.
+    ///
+    /// # Errors
+    /// When the configuration cannot be written or no port is free.
+    pub(crate) fn new(programs: &Path, folder: &Path, streams: &str, addresses: &Addresses) -> Result<Self> {
+        let port = free_port()?;
+        let node = Self {
+            program: programs.join("hydrant"),
+            folder: folder.to_owned(),
+            port,
+            addresses: addresses.clone(),
+            process: None,
+        };
+        let server = format!(
+            "server:\n  listen: 127.0.0.1:{port}\n  credentials:\n    - access_key_id: {ACCESS_KEY_ID}\n      \
+             secret_access_key: {{ env: HYDRANT_SECRET }}\n"
+        );
+        fs::write(node.config(), server + streams).context("write the server's configuration")?;
+        Ok(node)
+    }
+
+    /// Starts it and waits until it takes records. Its output is appended to `server.log`.
+    ///
+    /// # Errors
+    /// When it ends instead or takes too long; the end of its log stands in the error.
+    pub(crate) fn start(&mut self) -> Result<()> {
+        let mut command = self.command();
+        command.arg("run").arg(self.config()).arg("--data").arg(self.data());
+        let mut process = Process::spawn("hydrant", command, &self.folder.join("server.log"), Life::WithUs)?;
+        process.wait_ready(READY_WITHIN, || http_status(self.port, "/ready") == Some(200))?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Kills it, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// Asks it to stop and waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end in time, or not with success.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        let Some(mut process) = self.process.take() else { return Ok(()) };
+        process.id().signal(rustix::process::Signal::TERM);
+        if !wait_until(STOPPED_WITHIN, || !process.id().is_running()) {
+            bail!("hydrant does not follow SIGTERM");
+        }
+        match process.wait()? {
+            status if status.success() => Ok(()),
+            status => bail!("hydrant was asked to stop and ended with {status}"),
+        }
+    }
+
+    /// Has it deliver all it holds; returns when nothing is owed any more.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub(crate) fn drain(&self) -> Result<()> {
+        self.call(&["drain"])
+    }
+
+    /// Reads all it left on disk; it must not be running.
+    ///
+    /// # Errors
+    /// When something is damaged.
+    pub(crate) fn verify(&self) -> Result<()> {
+        self.call(&["log", "verify"])
+    }
+
+    fn call(&self, words: &[&str]) -> Result<()> {
+        let output = self.command().args(words).arg(self.data()).output().context("start hydrant")?;
+        if !output.status.success() {
+            let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            bail!("hydrant {}: {}\n{out}{error}", words.join(" "), output.status);
+        }
+        Ok(())
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.current_dir(&self.folder).envs(&self.addresses).env("HYDRANT_SECRET", SECRET);
+        command
+    }
+
+    /// Its process, while it runs.
+    pub(crate) fn process(&self) -> Option<ProcessId> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// Where its API listens.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.join("hydrant.yaml")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+}
+
+/// The `stores:` that both torture and bench write to: a bucket of MinIO and folders.
+pub(crate) fn bucket(name: &str, addresses: &Addresses) -> Result<String> {
+    let address = |name: &str| addresses.get(name).with_context(|| format!("{name} is not known"));
+    let (endpoint, bucket) = (address("HYDRANT_TEST_S3_ENDPOINT")?, address("HYDRANT_TEST_S3_BUCKET")?);
+    Ok(format!(
+        "  {name}:\n    s3:\n      bucket: {bucket}\n      endpoint: \"{endpoint}\"\n      region: us-east-1\n      \
+         path_style: true\n      access_key_id: {{ env: HYDRANT_TEST_S3_ACCESS_KEY }}\n      \
+         secret_access_key: {{ env: HYDRANT_TEST_S3_SECRET_KEY }}\n"
+    ))
+}
+
+/// A store that is a folder.
+pub(crate) fn folder(name: &str, path: &Path) -> String {
+    format!("  {name}:\n    file: {{ path: {:?} }}\n", path.display().to_string())
+}
