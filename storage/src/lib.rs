@@ -25,6 +25,8 @@ pub mod timing;
 
 pub mod catalog;
 
+pub mod verify;
+
 mod fields;
 
 mod folder;

@@ -177,17 +177,15 @@ impl Ledger {
     ) -> Result<(Self, Checkpoint), OpenError> {
         let path = folder.path(&file_name(number));
         let fail = |source| OpenError::Io { path: path.clone(), source };
-        let damaged = |(offset, damage)| OpenError::Damaged { path: path.clone(), offset, damage };
         let file = folder.files.open(&path).map_err(fail)?;
-        let bytes = read_whole(&*file).map_err(fail)?.ok_or_else(|| damaged((0, Damage::TooLarge)))?;
-        let scanned = format::scan(&bytes, number).map_err(|(offset, damage)| damaged((as_u64(offset), damage)))?;
+        let (len, scanned) = scan(&*file, &path, number)?;
         cut(&*file, &scanned).map_err(fail)?;
         // What an earlier process wrote and could not sync any more is acted on only after this.
         folder.sync_file(&*file).and_then(|()| folder.sync()).map_err(|error| fail(io::Error::other(error)))?;
         for older in names.iter().filter(|name| number_of(name).is_some_and(|older| older < number)) {
             folder.remove(older).map_err(fail)?;
         }
-        let allocated = as_u64(bytes.len());
+        let allocated = as_u64(len);
         share.occupy(allocated);
         let current = Current {
             file,
@@ -323,6 +321,30 @@ fn write_file(folder: &Folder, share: &Share, number: u64, state: &Checkpoint) -
 
 fn not_allocated(error: io::Error, share: &Share, wanted: u64) -> LedgerError {
     if is_full(&error) { share.disk_full(wanted).into() } else { LedgerError::NotAllocated(error) }
+}
+
+/// Reads the newest ledger file in `dir` and writes nothing. `None` when there is none.
+///
+/// # Errors
+/// As [`Ledger::open`].
+pub(crate) fn verify(files: &dyn Files, dir: &Path) -> Result<Option<Scanned>, OpenError> {
+    let fail = |source| OpenError::Io { path: dir.to_owned(), source };
+    let names = files.list(dir).map_err(fail)?;
+    let Some(number) = names.iter().filter_map(|name| number_of(name)).max() else {
+        return Ok(None);
+    };
+    let path = dir.join(file_name(number));
+    let file = files.open_read_only(&path).map_err(fail)?;
+    scan(&*file, &path, number).map(|(_, scanned)| Some(scanned))
+}
+
+/// How long the file is, and what it says.
+fn scan(file: &dyn File, path: &Path, number: u64) -> Result<(usize, Scanned), OpenError> {
+    let damaged = |offset, damage| OpenError::Damaged { path: path.to_owned(), offset: as_u64(offset), damage };
+    let bytes = read_whole(file).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+    let bytes = bytes.ok_or_else(|| damaged(0, Damage::TooLarge))?;
+    let scanned = format::scan(&bytes, number).map_err(|(offset, damage)| damaged(offset, damage))?;
+    Ok((bytes.len(), scanned))
 }
 
 /// Writes zeros over a torn tail, so that nothing of it can ever be taken for a frame.

@@ -14,6 +14,9 @@ use super::header::Header;
 use crate::fields::crc32c;
 use crate::files::{File, Files};
 
+/// How much of a body is read at a time when all of it is checked: a few blocks.
+const VERIFY_BYTES: usize = 4 << 20;
+
 /// The body of one sealed batch. Cheap to clone; every clone reads the same open file, which stays readable when
 /// the batch is removed meanwhile.
 #[derive(Clone)]
@@ -118,6 +121,17 @@ impl Body {
         }
         let inside = |at: u64| usize::try_from(at - from).unwrap_or(usize::MAX);
         Ok(Bytes::from(blocks).slice(inside(offset)..inside(end)))
+    }
+
+    /// Reads all of it and says what is damaged first, if anything is.
+    pub(crate) fn verify(&self) -> io::Result<Option<String>> {
+        for offset in (0..self.bytes()).step_by(VERIFY_BYTES) {
+            match self.read(offset, VERIFY_BYTES) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(Some(error.to_string())),
+                read => read?,
+            };
+        }
+        Ok(None)
     }
 
     /// How many bytes there are.

@@ -113,11 +113,23 @@ pub enum Found {
         name: String,
         /// The batch, by the name of the file.
         batch: Option<BatchId>,
+        /// Length of its file.
+        bytes: u64,
         /// The header, if that is whole.
         header: Option<Header>,
         /// What is wrong.
         why: String,
     },
+}
+
+impl Found {
+    /// The batch that it is the file of, whole or not.
+    pub fn batch(&self) -> Option<BatchId> {
+        match self {
+            Self::Whole { header, .. } => Some(header.batch),
+            Self::Damaged { batch, .. } => *batch,
+        }
+    }
 }
 
 /// How full an outbox is and how its disk behaves.
@@ -244,32 +256,27 @@ impl Inner {
     fn recover(&self) -> io::Result<Vec<Found>> {
         let mut names = self.folder.files.list(&self.folder.dir)?;
         names.retain(|name| !name.starts_with('.'));
-        for name in names.extract_if(.., |name| name.ends_with(TEMPORARY) || name == reserve::NAME) {
+        for name in names.extract_if(.., |name| is_ours_but_no_batch(name)) {
             self.folder.remove(&name)?;
         }
         self.folder.sync().map_err(io::Error::other)?;
-        let mut found = names.into_iter().map(|name| self.look_at(name)).collect::<io::Result<Vec<_>>>()?;
+        let mut found = Vec::new();
+        for name in names {
+            let file = inspect(&*self.folder.files, &self.folder.dir, name)?;
+            if let Found::Whole { header: Header { batch, .. }, bytes }
+            | Found::Damaged { batch: Some(batch), bytes, .. } = &file
+            {
+                self.share.occupy(*bytes);
+                self.held().insert(*batch, *bytes);
+            }
+            found.push(file);
+        }
         self.reserve.stock(&self.folder);
         found.sort_by_key(|found| match found {
             Found::Whole { header, .. } => (false, header.sealed_at, header.pieces.hull().first, Some(header.batch)),
             Found::Damaged { batch, .. } => (true, Timestamp::default(), Position::ZERO, *batch),
         });
         Ok(found)
-    }
-
-    fn look_at(&self, name: String) -> io::Result<Found> {
-        let path = self.folder.path(&name);
-        let Some(batch) = batch_of(&name) else {
-            let why = "not the name of a batch file".to_owned();
-            return Ok(Found::Damaged { name, batch: None, header: None, why });
-        };
-        let bytes = self.folder.files.open_read_only(&path)?.len()?;
-        self.share.occupy(bytes);
-        self.held().insert(batch, bytes);
-        Ok(match body::open(&*self.folder.files, &path, batch)? {
-            Opened::Whole(header, _) => Found::Whole { header, bytes },
-            Opened::Damaged(header, why) => Found::Damaged { name, batch: Some(batch), header, why: why.to_string() },
-        })
     }
 
     /// From nothing to a durable file of this batch.
@@ -359,7 +366,58 @@ impl Held {
     }
 }
 
-fn file_name(batch: BatchId) -> String {
+/// What the file of this name is. Writes nothing.
+fn inspect(files: &dyn Files, dir: &Path, name: String) -> io::Result<Found> {
+    let path = dir.join(&name);
+    let Some(batch) = batch_of(&name) else {
+        let why = "not the name of a batch file".to_owned();
+        return Ok(Found::Damaged { name, batch: None, bytes: 0, header: None, why });
+    };
+    let bytes = files.open_read_only(&path)?.len()?;
+    Ok(match body::open(files, &path, batch)? {
+        Opened::Whole(header, _) => Found::Whole { header, bytes },
+        Opened::Damaged(header, why) => {
+            Found::Damaged { name, batch: Some(batch), bytes, header, why: why.to_string() }
+        }
+    })
+}
+
+/// Reads the whole outbox in `dir`, every block of every body, and writes nothing. A batch that is removed
+/// meanwhile is left out.
+///
+/// # Errors
+/// When the folder or a file cannot be read.
+pub(crate) fn verify(files: &dyn Files, dir: &Path) -> io::Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for name in files.list(dir)?.into_iter().filter(|name| !is_ours_but_no_batch(name)) {
+        match inspect(files, dir, name.clone()).and_then(|file| with_body(files, dir, name, file)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            file => found.push(file?),
+        }
+    }
+    Ok(found)
+}
+
+fn is_ours_but_no_batch(name: &str) -> bool {
+    name.starts_with('.') || name.ends_with(TEMPORARY) || name == reserve::NAME
+}
+
+/// The same, unless a block of the body is damaged.
+fn with_body(files: &dyn Files, dir: &Path, name: String, file: Found) -> io::Result<Found> {
+    let Found::Whole { header, bytes } = file else {
+        return Ok(file);
+    };
+    let damage = match body::open(files, &dir.join(&name), header.batch)? {
+        Opened::Damaged(_, damage) => Some(damage.to_string()),
+        Opened::Whole(_, body) => body.verify()?,
+    };
+    Ok(match damage {
+        None => Found::Whole { header, bytes },
+        Some(why) => Found::Damaged { name, batch: Some(header.batch), bytes, header: Some(header), why },
+    })
+}
+
+pub(crate) fn file_name(batch: BatchId) -> String {
     format!("{batch}{BATCH}")
 }
 
