@@ -2,8 +2,10 @@
 //!
 //! Meant for a directory that nobody uses. Beside a running server it may report what was only half read.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use hydrant_core::BatchId;
 use serde::Serialize;
 
 use crate::catalog::{self, OpenError};
@@ -150,8 +152,8 @@ fn verify_outbox(
         }
     }
     if let Some(checkpoint) = checkpoint {
-        let missing =
-            checkpoint.owed().map(|(batch, _)| batch).filter(|batch| !found.iter().any(|file| file.is(*batch)));
+        let there: BTreeSet<BatchId> = found.iter().filter_map(Found::batch).collect();
+        let missing = checkpoint.owed().map(|(batch, _)| batch).filter(|batch| !there.contains(batch));
         damages.extend(missing.map(|batch| Damage {
             path: dir.join(outbox::file_name(batch)),
             offset: None,
