@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use hydrant_core::ObjectSink;
 use hydrant_core::compression::Compression;
 use hydrant_core::delimiter::Delimiter;
 use hydrant_core::problem::{DocPath, Problems};
 use hydrant_core::secret::Secrets;
+use hydrant_core::{ObjectSink, ObjectSource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -148,8 +148,20 @@ impl StoreConfig {
                     Encryption::SseS3 => hydrant_sink_s3::Sse::S3,
                     Encryption::SseKms { key } => hydrant_sink_s3::Sse::Kms(key.clone()),
                 };
-                Ok(Arc::new(hydrant_sink_s3::S3Sink::new(config, sse, secrets)?))
+                Ok(Arc::new(hydrant_sink_s3::S3Sink::new(config, &sse, secrets)?))
             }
+        }
+    }
+    /// Makes the reader of objects that lie here. Never connects.
+    ///
+    /// # Errors
+    /// As for [`build`](Self::build).
+    pub fn open(&self, secrets: &dyn Secrets) -> Result<Arc<dyn ObjectSource>, String> {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File(config) => Ok(Arc::new(hydrant_sink_file::FileSource::new(config))),
+            #[cfg(feature = "s3")]
+            Self::S3(config) => Ok(Arc::new(hydrant_sink_s3::S3Source::new(config, secrets)?)),
         }
     }
 }

@@ -24,6 +24,8 @@ pub mod fault;
 
 pub mod sink;
 
+pub mod source;
+
 pub mod transform;
 
 pub mod compression;
@@ -44,4 +46,5 @@ pub use piece::{PartitionKeys, Piece};
 pub use position::{PieceId, Position, Span};
 pub use sink::{Limits, ObjectSink, PieceSink, Report, Sink, Verdict};
 pub use size::ByteSize;
+pub use source::ObjectSource;
 pub use time::{Clock, Timestamp};

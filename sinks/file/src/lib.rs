@@ -1,26 +1,25 @@
-//! Objects in a folder of this machine.
-#![allow(missing_docs, unused_variables, reason = "the sink itself is being written")]
+//! Objects in a folder of this machine: one file for each, complete or not there at all.
+//!
+//! ```text
+//!   ROOT/
+//!   ├── 2026/11/21/13/web-1-…-ID.gz     objects, named by their keys
+//!   └── .hydrant/
+//!       ├── temporary/                  files being written; left by a crash, removed when they are a day old
+//!       └── metadata/<key>              JSON, only beside objects that carry metadata (redirected dead letters)
+//! ```
+//!
+//! [`FileSink`] places, [`FileSource`] reads back. What is promised and when, is in this folder's `README.md`.
 
 pub mod config;
 
-pub use config::{SinkConfig, StoreConfig};
+mod folder;
 
-use hydrant_core::*;
-pub struct FileSink {}
-impl FileSink {
-    pub fn new(config: &StoreConfig) -> Self {
-        Self {}
-    }
-}
-#[async_trait::async_trait]
-impl ObjectSink for FileSink {
-    fn limits(&self) -> Limits {
-        unimplemented!()
-    }
-    fn destination(&self) -> String {
-        unimplemented!()
-    }
-    async fn place(&self, object: &Object) -> Verdict {
-        unimplemented!()
-    }
-}
+mod sink;
+
+mod source;
+
+mod wire;
+
+pub use config::{SinkConfig, StoreConfig};
+pub use sink::FileSink;
+pub use source::FileSource;

@@ -1,3 +1,15 @@
-//! The one place that opens outgoing connections.
+//! Outbound: the one place that opens outgoing connections for sinks.
+//!
+//! In: a request whose body may lie in a file, and the bounds of the exchange. Out: the whole answer, or what went
+//! wrong, told apart by what the caller must know: was anything sent, and what became of it.
+//!
+//! Never follows a redirect, never repeats a request, never asks the environment for a proxy, never unpacks an
+//! answer, and never reads more of it than it was told. Hosts come from the operator's own configuration and may be
+//! private addresses; a guard against hosts that others name has its place in [`Client::new`].
 
+mod body;
+mod client;
+
+pub use body::Body;
+pub use client::{Bounds, BuildError, Client, Options, SendError};
 pub use reqwest::Url;

@@ -1,0 +1,142 @@
+//! Transport: how `object_store`'s requests reach the wire: signed here, sent through Hydrant's own client, and with
+//! the upload's body read from its blob.
+//!
+//! ```text
+//!   object_store ──request──> [ sign ─> send, body from the blob ] ──answer──> object_store
+//!        extensions: Exchange ──────────┴─> what happened, in our own words ─> verdict
+//! ```
+//!
+//! `object_store` builds a request for bytes it holds in memory and hashes them itself. An upload here has an empty
+//! payload in `object_store`'s eyes; its bytes and their hash come in the [`Exchange`], so an attempt holds two or three
+//! parts of an object in memory and not the whole. The exchange also carries out what happened, so that a verdict is
+//! never guessed from the text of an error.
+//!
+//! Never sends a request twice.
+
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+use hydrant_core::Blob;
+use hydrant_outbound::{Body, Bounds, Client, SendError};
+use object_store::ClientOptions;
+use object_store::aws::AwsAuthorizer;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+};
+
+use crate::credentials::{Credentials, NoCredentials};
+use crate::wire::Answer;
+
+/// What one call gives its request to take along, and finds in it afterwards.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchange(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    bounds: Bounds,
+    upload: Option<Upload>,
+    outcome: OnceLock<Outcome>,
+}
+
+/// The body of an upload.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    /// Its bytes.
+    pub(crate) body: Arc<dyn Blob>,
+    /// Their hash, which the signature covers: a store that got other bytes refuses them.
+    pub(crate) sha256: [u8; 32],
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The store answered.
+    Answered(Answer),
+    /// It did not.
+    Unanswered(SendError),
+    /// It was not asked.
+    NoCredentials(NoCredentials),
+}
+
+impl Exchange {
+    /// An exchange whose request has no body of ours.
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        Self(Arc::new(Inner { bounds, upload: None, outcome: OnceLock::new() }))
+    }
+
+    /// An exchange that uploads.
+    pub(crate) fn upload(bounds: Bounds, upload: Upload) -> Self {
+        Self(Arc::new(Inner { bounds, upload: Some(upload), outcome: OnceLock::new() }))
+    }
+
+    /// As extensions of a request.
+    pub(crate) fn extensions(&self) -> http::Extensions {
+        let mut extensions = http::Extensions::new();
+        extensions.insert(self.clone());
+        extensions
+    }
+
+    /// What happened; nothing if no request was made.
+    pub(crate) fn outcome(&self) -> Option<&Outcome> {
+        self.0.outcome.get()
+    }
+}
+
+/// Signs and sends.
+#[derive(Clone, Debug)]
+pub(crate) struct Transport {
+    pub(crate) client: Client,
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) region: Arc<str>,
+}
+
+impl Transport {
+    async fn exchange(&self, request: HttpRequest, exchange: &Inner) -> Result<Response<Bytes>, Outcome> {
+        let key = self.credentials.get().await.map_err(Outcome::NoCredentials)?;
+        let invalid = |reason: &str| Outcome::Unanswered(SendError::Invalid(reason.to_owned()));
+        let mut request = request;
+        AwsAuthorizer::new(&key, "s3", &self.region)
+            .try_authorize(&mut request, exchange.upload.as_ref().map(|upload| upload.sha256.as_slice()))
+            .map_err(|_| invalid("it cannot be signed"))?;
+        let (parts, payload) = request.into_parts();
+        let body = match &exchange.upload {
+            Some(upload) => Body::Blob(Arc::clone(&upload.body)),
+            None if payload.is_empty() => Body::Bytes(Bytes::new()),
+            None => Body::Bytes(payload.as_bytes().cloned().ok_or_else(|| invalid("its body is in parts"))?),
+        };
+        self.client.send(Request::from_parts(parts, body), exchange.bounds).await.map_err(Outcome::Unanswered)
+    }
+}
+
+#[async_trait]
+impl HttpService for Transport {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let Some(Exchange(exchange)) = request.extensions().get::<Exchange>().cloned() else {
+            return Err(HttpError::new(HttpErrorKind::Unknown, Told));
+        };
+        match self.exchange(request, &exchange).await {
+            Ok(answer) => {
+                // A second request of one exchange would be a retry, which is switched off; the first outcome stands.
+                let _first = exchange.outcome.set(Outcome::Answered(Answer::of(&answer)));
+                Ok(answer.map(Into::into))
+            }
+            Err(outcome) => {
+                let _first = exchange.outcome.set(outcome);
+                Err(HttpError::new(HttpErrorKind::Unknown, Told))
+            }
+        }
+    }
+}
+
+impl HttpConnector for Transport {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.clone()))
+    }
+}
+
+/// The reason, as `object_store` gets it: it lies in the exchange.
+#[derive(Debug, thiserror::Error)]
+#[error("see the outcome of the exchange")]
+struct Told;
