@@ -58,10 +58,13 @@ async fn append(live: &LiveStream, payloads: Payloads) -> Result<Span, ServiceEr
     let stream = &live.spec().name;
     let why = match timeout(DURABLE_WITHIN, live.append(payloads)).await {
         Ok(Ok(span)) => return Ok(span),
-        Ok(Err(AppendError::Full)) => return Err(ServiceError::ServiceUnavailable),
-        Ok(Err(error @ (AppendError::Poisoned(_) | AppendError::Unknown(_) | AppendError::Closed))) => {
-            error.to_string()
-        }
+        Ok(Err(AppendError::Full | AppendError::Unavailable(_))) => return Err(ServiceError::ServiceUnavailable),
+        Ok(Err(
+            error @ (AppendError::TooLarge { .. }
+            | AppendError::Poisoned(_)
+            | AppendError::Unknown(_)
+            | AppendError::Closed),
+        )) => error.to_string(),
         Err(_) => format!("not durable within {} s", DURABLE_WITHIN.as_secs()),
     };
     tracing::warn!(stream, error = %why, "records were not acknowledged");

@@ -9,6 +9,10 @@
 //!
 //! The layout of every file is in `docs/formats/`.
 
+// Bytes from a disk are not to be trusted with a panic.
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+#![cfg_attr(test, allow(clippy::indexing_slicing, clippy::string_slice, reason = "a test may fail by panicking"))]
+
 pub mod files;
 
 pub mod log;

@@ -1,0 +1,3 @@
+//! Tests of the log as its callers see it.
+
+mod disk;
