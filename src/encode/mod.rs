@@ -14,4 +14,8 @@ pub mod name;
 mod pattern;
 mod template;
 
+pub mod compress;
+pub mod gzip;
+mod parts;
+
 pub use pattern::PatternError;

@@ -187,11 +187,11 @@ fn quoted(text: &str) -> Result<(String, usize), PatternError> {
     while let Some((at, character)) = characters.next() {
         if character != '\'' {
             literal.push(character);
-        } else if characters.next_if(|&(_, next)| next == '\'' && at > 1).is_some() {
+        } else if characters.next_if(|&(_, next)| next == '\'').is_some() {
             literal.push('\'');
         } else {
-            let literal = if at == 1 { "'".to_owned() } else { literal };
-            return Ok((literal, at + 1));
+            let nothing_quoted = literal.is_empty();
+            return Ok((if nothing_quoted { "'".to_owned() } else { literal }, at + 1));
         }
     }
     Err(PatternError::OpenQuote)
