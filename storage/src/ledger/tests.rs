@@ -1,1 +1,391 @@
-//! tests
+//! Goal: the ledger says after any end of a process what it said before, or says that it cannot. Method: the pure
+//! parts alone here; the file on the simulated disk in `disk_tests`; the whole of storage in `storage/tests`.
+
+use hydrant_core::{BatchId, PieceId, Position, Span, Timestamp};
+use proptest::prelude::*;
+
+use super::entry::batch as read_batch;
+use super::format::{HEAD_BYTES, frame, head, scan};
+use super::*;
+use crate::fields::Fields;
+use crate::outbox::{Content, Found, Header, SinkMark};
+use crate::runs::Runs;
+
+fn batch(number: u8) -> BatchId {
+    BatchId::from_bytes([number; 16])
+}
+
+fn span(first: u64, count: u64) -> Span {
+    Span::new(Position::new(first), count)
+}
+
+fn runs(spans: &[Span]) -> Runs {
+    spans.iter().copied().collect()
+}
+
+fn sealed(number: u8, spans: &[Span]) -> Entry {
+    Entry::Sealed { batch: batch(number), pieces: runs(spans) }
+}
+
+fn settled(number: u8) -> Entry {
+    Entry::Settled { batch: batch(number) }
+}
+
+fn after(entries: &[Entry]) -> Checkpoint {
+    let mut state = Checkpoint::default();
+    for entry in entries {
+        state.apply(entry).unwrap();
+    }
+    state
+}
+
+/// One of each kind.
+fn one_of_each() -> Vec<Entry> {
+    let refusal = Refusal { code: "invalid".into(), message: "no such column".into() };
+    let mut pieces = runs(&[span(10, 5)]);
+    pieces.push(PieceId { position: Position::new(15), sub: 1, of: 3 });
+    vec![
+        Entry::Sealed { batch: batch(1), pieces },
+        sealed(2, &[span(20, 1)]),
+        Entry::Answered {
+            batch: batch(1),
+            answers: Answers { delivered: [0, 2].into(), refused: [(4, refusal)].into() },
+        },
+        Entry::Redirected { batch: batch(2), key: "dead/2".into() },
+        settled(2),
+        Entry::Lost { span: span(30, 2), why: "damaged".into() },
+        Entry::Version { number: 3, from: Position::new(21) },
+        Entry::Redriven { object: "dead/1".into(), upto: 7 },
+    ]
+}
+
+/// A ledger file with one append for each entry.
+fn file(number: u64, start: &Checkpoint, entries: &[Entry]) -> Vec<u8> {
+    let mut out = head(number);
+    out.extend(frame(number, 0, &start.encode()).unwrap());
+    for (sequence, entry) in (1..).zip(entries) {
+        out.extend(frame(number, sequence, &format::entries(std::slice::from_ref(entry))).unwrap());
+    }
+    out
+}
+
+// What entries mean.
+
+#[test]
+fn what_is_sealed_counts_until_the_forget_position_passes_it() {
+    let mut state = after(&[sealed(1, &[span(1, 5), span(8, 2)]), sealed(2, &[span(6, 2)])]);
+    assert_eq!(state.sealed_above, runs(&[span(1, 9)]));
+    assert_eq!(state.highest, Position::new(9));
+    state.advance(Position::new(9));
+    assert_eq!(state.sealed_above, runs(&[span(9, 1)]));
+    assert_eq!(state.batches[&batch(1)].pieces, runs(&[span(9, 1)]));
+    assert_eq!(state.batches[&batch(1)].pieces_sealed, 7);
+    assert_eq!(state.batches[&batch(1)].hull, span(1, 9));
+    state.advance(Position::new(3));
+    assert_eq!(state.forget, Position::new(9), "it never goes back");
+}
+
+#[test]
+fn a_settled_batch_is_not_owed_but_known_until_its_unlink_is_durable() {
+    let mut state = after(&[sealed(1, &[span(1, 5)]), settled(1)]);
+    assert_eq!(state.owed().count(), 0);
+    assert!(state.batches[&batch(1)].settled);
+    assert_eq!(state.sealed_above, runs(&[span(1, 5)]), "its records are not processed again");
+    state.apply(&settled(1)).unwrap();
+    state.unlinked(batch(1));
+    assert!(state.batches.is_empty());
+    assert_eq!(state.apply(&settled(1)), Err(Contradiction::UnknownBatch(batch(1))));
+}
+
+#[test]
+fn answers_add_up_and_a_redirection_holds() {
+    let state = after(&one_of_each()[..4]);
+    assert_eq!(state.batches[&batch(1)].answers.delivered, [0, 2].into());
+    assert_eq!(state.batches[&batch(1)].answers.refused[&4].code, "invalid");
+    assert_eq!(state.batches[&batch(2)].redirected.as_deref(), Some("dead/2"));
+    let mut state = state;
+    let more = Answers { delivered: [1].into(), ..Answers::default() };
+    state.apply(&Entry::Answered { batch: batch(1), answers: more }).unwrap();
+    assert_eq!(state.batches[&batch(1)].answers.delivered, [0, 1, 2].into());
+}
+
+#[test]
+fn lost_records_are_counted_once_and_only_if_they_were_still_owed() {
+    let lost = |first, count| Entry::Lost { span: span(first, count), why: "damaged".into() };
+    let mut state = after(&[sealed(1, &[span(3, 2)]), lost(1, 6), lost(1, 6)]);
+    assert_eq!(state.lost_records, 4);
+    assert_eq!(state.sealed_above, runs(&[span(1, 6)]));
+    assert_eq!(state.highest, Position::new(6));
+    state.advance(Position::new(7));
+    state.apply(&lost(1, 8)).unwrap();
+    assert_eq!(state.lost_records, 6);
+}
+
+#[test]
+fn what_cannot_be_true_is_refused_and_changes_nothing() {
+    let state = after(&[sealed(1, &[span(1, 1)]), sealed(2, &[span(2, 1)]), settled(2)]);
+    let answered = |number| Entry::Answered { batch: batch(number), answers: Answers::default() };
+    let redirected = |number| Entry::Redirected { batch: batch(number), key: String::new() };
+    for (entry, why) in [
+        (sealed(1, &[span(9, 1)]), Contradiction::SealedTwice(batch(1))),
+        (answered(7), Contradiction::UnknownBatch(batch(7))),
+        (redirected(7), Contradiction::UnknownBatch(batch(7))),
+        (settled(7), Contradiction::UnknownBatch(batch(7))),
+        (answered(2), Contradiction::SettledBefore(batch(2))),
+        (redirected(2), Contradiction::SettledBefore(batch(2))),
+    ] {
+        let mut changed = state.clone();
+        assert_eq!(changed.apply(&entry), Err(why));
+        assert_eq!(changed, state);
+    }
+}
+
+#[test]
+fn a_version_and_the_progress_of_a_redrive_are_kept() {
+    let state = after(&[
+        Entry::Version { number: 2, from: Position::new(5) },
+        Entry::Redriven { object: "a".into(), upto: 9 },
+        Entry::Redriven { object: "a".into(), upto: 4 },
+    ]);
+    assert_eq!((state.version, state.version_from), (2, Position::new(5)));
+    assert_eq!(state.redriven["a"], 9);
+}
+
+// Bytes.
+
+#[test]
+fn entries_and_checkpoints_read_back_as_they_were_written() {
+    let entries = one_of_each();
+    let bytes = format::entries(&entries);
+    let mut fields = Fields::new(&bytes);
+    for entry in &entries {
+        assert_eq!(Entry::decode(&mut fields).as_ref(), Ok(entry));
+    }
+    assert!(fields.is_empty());
+    let state = after(&entries);
+    assert_eq!(Checkpoint::decode(&state.encode()), Ok(state));
+}
+
+#[test]
+fn a_file_says_its_checkpoint_with_all_entries_applied_and_where_to_go_on() {
+    let (start, later) = (after(&one_of_each()[..2]), &one_of_each()[2..]);
+    let mut bytes = file(7, &start, later);
+    let end = bytes.len();
+    bytes.resize(end + 1000, 0);
+    let scanned = scan(&bytes, 7).unwrap();
+    assert_eq!(scanned.state, after(&one_of_each()));
+    assert_eq!((scanned.frames, scanned.end, scanned.torn_end), (7, end, end));
+}
+
+#[test]
+fn a_torn_tail_is_told_apart_from_damage() {
+    let start = Checkpoint::default();
+    let whole = file(1, &start, &one_of_each());
+    let before = file(1, &start, &one_of_each()[..7]);
+    for keep in before.len()..whole.len() {
+        let mut torn = whole[..keep].to_vec();
+        torn.resize(whole.len() + 64, 0);
+        let scanned = scan(&torn, 1).unwrap();
+        assert_eq!((scanned.end, scanned.frames), (before.len(), 8), "kept {keep}");
+        assert!(scanned.torn_end <= keep);
+        let cut = scan(&whole[..keep], 1).unwrap();
+        assert_eq!((cut.end, cut.state), (scanned.end, scanned.state));
+    }
+    let mut headless = whole.clone();
+    headless[before.len()..before.len() + 8].fill(0);
+    assert_eq!(scan(&headless, 1).unwrap().end, before.len(), "a tail whose first sector is missing");
+}
+
+#[test]
+fn every_flipped_byte_is_damage_but_for_the_last_append_which_is_cut() {
+    let start = after(&one_of_each()[..1]);
+    let entries = &one_of_each()[1..];
+    let whole = file(1, &start, entries);
+    let before = file(1, &start, &entries[..entries.len() - 1]);
+    let without_last = scan(&before, 1).unwrap().state;
+    for at in 0..whole.len() {
+        for bit in [1, 0x80] {
+            let mut flipped = whole.clone();
+            flipped[at] ^= bit;
+            match scan(&flipped, 1) {
+                Ok(scanned) => {
+                    assert!(at >= before.len(), "a flip at {at} went unnoticed");
+                    assert_eq!(scanned.state, without_last, "byte {at}");
+                }
+                Err((offset, damage)) => {
+                    assert!(at < before.len(), "byte {at}: {damage}");
+                    assert!(offset <= at, "byte {at}: reported at {offset}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_cut_anywhere_keeps_whole_appends_or_is_damaged_in_its_checkpoint() {
+    let entries = one_of_each();
+    let whole = file(1, &Checkpoint::default(), &entries);
+    let checkpoint_end = file(1, &Checkpoint::default(), &[]).len();
+    for len in 0..whole.len() {
+        match scan(&whole[..len], 1) {
+            Ok(scanned) => {
+                let applied = usize::try_from(scanned.frames).unwrap() - 1;
+                assert_eq!(scanned.state, after(&entries[..applied]), "cut at {len}");
+                assert!(scanned.end <= len);
+            }
+            Err((_, damage)) => assert!(len < checkpoint_end, "cut at {len}: {damage}"),
+        }
+    }
+}
+
+#[test]
+fn a_frame_of_another_file_or_place_never_fits() {
+    let start = Checkpoint::default();
+    let entries = [sealed(1, &[span(1, 1)]), settled(1)];
+    assert_eq!(scan(&file(2, &start, &entries), 1).unwrap_err().1, Damage::Head);
+    let mut swapped = file(1, &start, &[]);
+    let end = swapped.len();
+    for (sequence, entry) in [(2, &entries[1]), (1, &entries[0])] {
+        swapped.extend(frame(1, sequence, &format::entries(std::slice::from_ref(entry))).unwrap());
+    }
+    assert_eq!(scan(&swapped, 1), Err((end, Damage::Gap)));
+    let mut foreign = file(1, &start, &[]);
+    foreign.extend(frame(2, 1, &format::entries(&entries)).unwrap());
+    assert_eq!(scan(&foreign, 1).unwrap().frames, 1, "bytes of an older file are no entries");
+}
+
+#[test]
+fn an_entry_that_contradicts_is_damage_even_with_a_right_checksum() {
+    let start = Checkpoint::default();
+    let bytes = file(1, &start, &[sealed(1, &[span(1, 1)]), settled(9)]);
+    let at = file(1, &start, &[sealed(1, &[span(1, 1)])]).len();
+    let contradiction = Contradiction::UnknownBatch(batch(9));
+    assert_eq!(scan(&bytes, 1), Err((at, Damage::Contradiction(contradiction))));
+}
+
+#[test]
+fn another_version_of_the_format_is_named() {
+    let mut bytes = file(1, &Checkpoint::default(), &[]);
+    bytes[8] = 2;
+    assert_eq!(scan(&bytes, 1), Err((0, Damage::Version(2))));
+}
+
+/// A change of this dump is a change of the format: it needs another version number and a line in
+/// `docs/formats/ledger.md`.
+#[test]
+fn the_bytes_of_a_ledger_file_are_these() {
+    let bytes = file(5, &after(&one_of_each()[..2]), &one_of_each()[2..]);
+    let lines: Vec<String> = bytes.chunks(32).map(hex).collect();
+    assert_eq!(lines, include_str!("golden.hex").lines().collect::<Vec<_>>(), "{}", lines.join("\n"));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut line, byte| {
+        write!(line, "{byte:02x}").unwrap();
+        line
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_without_a_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..400), whole: bool) {
+        let mut start = file(1, &Checkpoint::default(), &[sealed(1, &[span(1, 1)])]);
+        if whole {
+            start.append(&mut bytes);
+        } else {
+            start.splice(HEAD_BYTES.., bytes);
+        }
+        let scanned = scan(&start, 1);
+        prop_assert!(scanned.is_err() || scanned.is_ok_and(|scanned| scanned.end <= start.len()));
+    }
+
+    #[test]
+    fn any_bytes_of_entries_and_checkpoints_are_read_without_a_panic(bytes: Vec<u8>) {
+        let mut fields = Fields::new(&bytes);
+        while Entry::decode(&mut fields).is_ok() {}
+        if let Ok(state) = Checkpoint::decode(&bytes) {
+            prop_assert_eq!(Checkpoint::decode(&state.encode()), Ok(state));
+        }
+        prop_assert_eq!(read_batch(&mut Fields::new(&bytes)).is_ok(), bytes.len() >= 16);
+    }
+}
+
+// Ledger and outbox put together.
+
+fn header(number: u8, spans: &[Span]) -> Header {
+    Header {
+        batch: batch(number),
+        sealed_at: Timestamp::from_millis(u64::from(number)),
+        oldest_arrival: Timestamp::default(),
+        records: 1,
+        raw_bytes: 1,
+        pieces: runs(spans),
+        sink: SinkMark { kind: "file".into(), destination: "file:///x".into(), version: 1 },
+        content: Content::Object {
+            key: format!("k{number}"),
+            content_type: String::new(),
+            content_encoding: None,
+            metadata: Vec::new(),
+        },
+    }
+}
+
+fn whole(number: u8, spans: &[Span]) -> Found {
+    Found::Whole { header: header(number, spans), bytes: 1 }
+}
+
+fn damaged(number: u8) -> Found {
+    Found::Damaged { name: format!("{number}"), batch: Some(batch(number)), bytes: 1, header: None, why: "torn".into() }
+}
+
+fn owed(recovery: &Recovery) -> Vec<BatchId> {
+    recovery.owed.iter().map(|header| header.batch).collect()
+}
+
+#[test]
+fn a_batch_is_owed_when_the_ledger_says_so_and_its_file_is_whole() {
+    let state = after(&[sealed(1, &[span(1, 1)]), sealed(2, &[span(2, 1)])]);
+    let recovery = Recovery::new(&state, vec![whole(2, &[span(2, 1)]), whole(1, &[span(1, 1)])]);
+    assert_eq!(owed(&recovery), [batch(2), batch(1)], "in the order of the outbox");
+    assert!(recovery.adopted.is_empty() && recovery.damaged.is_empty() && recovery.remove.is_empty());
+    assert_eq!(recovery.highest, Position::new(2));
+}
+
+#[test]
+fn a_whole_file_without_an_entry_is_sealed_and_adopted() {
+    let recovery = Recovery::new(&Checkpoint::default(), vec![whole(3, &[span(7, 2)])]);
+    assert_eq!(recovery.adopted.len(), 1);
+    assert_eq!(recovery.highest, Position::new(8), "its positions are not used again");
+}
+
+#[test]
+fn a_settled_batch_whose_file_is_back_is_removed_again_and_never_sent() {
+    let state = after(&[sealed(1, &[span(1, 1)]), settled(1), sealed(2, &[span(2, 1)]), settled(2)]);
+    let recovery = Recovery::new(&state, vec![whole(1, &[span(1, 1)])]);
+    assert_eq!(recovery.remove, [batch(1)]);
+    assert_eq!(recovery.gone, [batch(2)]);
+    assert!(recovery.owed.is_empty());
+    assert_eq!(Recovery::new(&state, vec![damaged(1)]).remove, [batch(1)], "damage of what is settled is none");
+}
+
+#[test]
+fn an_owed_batch_without_a_whole_file_is_damage() {
+    let state = after(&[sealed(1, &[span(1, 1)]), sealed(2, &[span(2, 1)])]);
+    let recovery = Recovery::new(&state, vec![damaged(1)]);
+    let of = |at: usize| (recovery.damaged[at].batch, recovery.damaged[at].why.as_str());
+    assert_eq!((of(0), of(1)), ((batch(1), "torn"), (batch(2), "its file is missing")));
+}
+
+#[test]
+fn a_damaged_file_that_the_ledger_never_knew_is_removed_because_the_log_has_its_records() {
+    let recovery = Recovery::new(&Checkpoint::default(), vec![damaged(1)]);
+    assert_eq!(recovery.remove, [batch(1)]);
+    assert!(recovery.damaged.is_empty());
+}
+
+#[test]
+fn a_file_that_is_no_batch_is_left_alone() {
+    let stranger = Found::Damaged { name: "notes.txt".into(), batch: None, bytes: 0, header: None, why: String::new() };
+    assert_eq!(Recovery::new(&Checkpoint::default(), vec![stranger]).strangers, ["notes.txt"]);
+}
