@@ -94,7 +94,7 @@ impl Node {
     /// # Errors
     /// When it does not.
     pub(crate) fn drain(&self) -> Result<()> {
-        self.call(&["drain"])
+        self.call(&["drain", "--data"])
     }
 
     /// Reads all it left on disk; it must not be running.

@@ -7,3 +7,6 @@
 pub mod bench;
 pub mod put;
 pub mod witnessed;
+
+#[cfg(test)]
+mod tests;

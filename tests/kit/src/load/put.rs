@@ -81,9 +81,9 @@ impl Put {
         Self { operation, body, body_sha256 }
     }
 
-    /// Bytes of its body on the wire.
-    pub fn wire_len(&self) -> usize {
-        self.body.len()
+    /// Its body.
+    pub fn body(&self) -> &[u8] {
+        &self.body
     }
 
     /// Whether it speaks of a batch, and so its answer of each record.
@@ -120,7 +120,8 @@ impl Producer {
         self.connection.send(head.as_bytes(), &put.body)
     }
 
-    fn head(&mut self, put: &Put) -> String {
+    /// The head of the request, signed now.
+    pub fn head(&mut self, put: &Put) -> String {
         let date = amz_date(Timestamp::now());
         let target = format!("Firehose_20150804.{}", put.operation);
         let headers = [

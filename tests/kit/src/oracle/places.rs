@@ -67,7 +67,8 @@ impl Place {
     }
 }
 
-/// Files are objects unless their name begins with a dot: so do the temporary ones. A folder that is not there yet is empty.
+/// Files are objects unless their name or their folder's begins with a dot, as that of temporary ones does. A folder that
+/// is not there yet is empty.
 fn walk(root: &Path, folder: &Path, found: &mut Vec<Listed>, others: &mut u64) -> anyhow::Result<()> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -81,9 +82,14 @@ fn walk(root: &Path, folder: &Path, found: &mut Vec<Listed>, others: &mut u64) -
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             meta => meta?,
         };
-        if meta.is_dir() {
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if meta.is_dir() && hidden {
+            let mut inside = Vec::new();
+            walk(root, &path, &mut inside, others)?;
+            *others += inside.len() as u64;
+        } else if meta.is_dir() {
             walk(root, &path, found, others)?;
-        } else if entry.file_name().as_encoded_bytes().starts_with(b".") {
+        } else if hidden {
             *others += 1;
         } else {
             let written = meta.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();

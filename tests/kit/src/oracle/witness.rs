@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use anyhow::{Context, bail};
 
-use super::Plan;
+use super::{Plan, Verdict};
 
 /// A connection to the oracle.
 #[derive(Debug)]
@@ -55,6 +55,23 @@ impl Witness {
     /// When the oracle does not answer.
     pub fn refused(&mut self, stream: usize, first: u64, count: usize) -> anyhow::Result<()> {
         self.ask(&format!("refused {stream} {first} {count}")).map(drop)
+    }
+
+    /// Has the oracle read what is new; how many objects that were.
+    ///
+    /// # Errors
+    /// When the oracle does not answer, or cannot read a place.
+    pub fn poll(&mut self) -> anyhow::Result<u64> {
+        let answer = self.ask("poll")?;
+        answer.strip_prefix("ok ").and_then(|count| count.parse().ok()).with_context(|| format!("poll: {answer}"))
+    }
+
+    /// The verdict by what the oracle read so far.
+    ///
+    /// # Errors
+    /// When the oracle does not answer.
+    pub fn verdict(&mut self) -> anyhow::Result<Verdict> {
+        Ok(serde_json::from_str(&self.ask("verdict")?)?)
     }
 
     fn ask(&mut self, question: &str) -> anyhow::Result<String> {
