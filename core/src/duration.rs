@@ -51,7 +51,7 @@ impl fmt::Display for TimeSpan {
 impl<'de> Deserialize<'de> for TimeSpan {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a duration such as 250ms, 60s, 5m or 24h")]
+        #[serde(untagged, expecting = "expected is a duration such as 250ms, 60s, 5m or 24h")]
         enum Text {
             Number(u64),
             Words(String),

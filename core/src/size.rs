@@ -85,7 +85,7 @@ impl fmt::Display for ByteSize {
 impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a size such as 512KiB, 5MiB or 20GiB")]
+        #[serde(untagged, expecting = "expected is a size such as 512KiB, 5MiB or 20GiB")]
         enum Text {
             Number(u64),
             Words(String),

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::Format;
+use crate::config::{Finding, LoadError, Look, Report};
 
 /// Why a command ended without doing what it was told.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,8 @@ enum Details {
     None,
     /// Shown instead of the message where people read: it says the same, longer.
     Text(String),
+    /// Everything that is wrong with a document.
+    Report(Report),
 }
 
 impl Failure {
@@ -108,18 +111,24 @@ impl Failure {
         let text = if std::io::stderr().is_terminal() { rendered.ansi().to_string() } else { rendered.to_string() };
         let message = rendered.to_string();
         let first = message.lines().next().unwrap_or_default();
-        Self { details: Details::Text(text), ..Self::usage(first.trim_start_matches("error: ")) }
+        Self::usage(first.trim_start_matches("error: ")).with_details(Details::Text(text))
     }
 
     /// What is written to standard error.
     pub fn render(&self, format: Format) -> String {
         match (format, &self.details) {
             _ if self.kind == Kind::ReaderGone => String::new(),
-            (Format::Json, _) => {
-                let error = json!({ "code": self.code, "message": self.message, "at": self.at });
+            (Format::Json, details) => {
+                let mut error = json!({ "code": self.code, "message": self.message, "at": self.at });
+                if let Details::Report(report) = details {
+                    error["problems"] = report.to_json();
+                }
                 format!("{}\n", json!({ "error": error }))
             }
             (Format::Text, Details::Text(text)) => text.clone(),
+            (Format::Text, Details::Report(report)) => {
+                format!("{}error: {}\n", report.render(look()), report.summary())
+            }
             (Format::Text, Details::None) => match &self.at {
                 Some(at) => format!("error: {at}: {}\n", self.message),
                 None => format!("error: {}\n", self.message),
@@ -133,7 +142,30 @@ impl Failure {
         std::io::stderr().write_all(self.render(format).as_bytes()).unwrap_or_default();
     }
 
+    fn with_details(self, details: Details) -> Self {
+        Self { details, ..self }
+    }
+
     fn new(kind: Kind, code: &'static str, message: impl Into<String>) -> Self {
         Self { kind, code, message: message.into(), at: None, details: Details::None }
     }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Unreadable { path, source } => {
+                Self::configuration(format!("cannot be read: {source}")).at(path.display()).with_code("unreadable")
+            }
+            LoadError::Invalid(report) => {
+                let at = report.first_error().map(Finding::place);
+                Self { at, ..Self::configuration(report.summary()) }.with_details(Details::Report(report))
+            }
+        }
+    }
+}
+
+/// How findings are drawn on standard error.
+pub(super) fn look() -> Look {
+    if std::io::stderr().is_terminal() { Look::Fancy } else { Look::Plain }
 }

@@ -19,11 +19,14 @@ const STARTER: &str = include_str!("../../config/starter.yaml");
 /// It declares one stream into a local folder and shows, commented out, what else there is. A file that exists is
 /// not touched.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "\
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
 Examples:
   hydrant init                      writes ./hydrant.yaml
   hydrant init my.yaml
-  hydrant init - | less             writes to standard output")]
+  hydrant init - | less             writes to standard output"
+)]
 pub(super) struct Args {
     /// Where to write it; `-` for standard output.
     #[arg(value_name = "FILE", default_value = "hydrant.yaml")]

@@ -53,7 +53,7 @@ Exit codes:
 /// Producers put records with any AWS SDK; Hydrant stores them on disk before it answers, batches and compresses
 /// them, and delivers the batches as objects to S3, its kin, or a folder.
 #[derive(Debug, Parser)]
-#[command(name = "hydrant", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 110)]
+#[command(name = "hydrant", version, after_help = EXAMPLES, arg_required_else_help = true, verbatim_doc_comment)]
 struct CommandLine {
     /// How answers and errors are written: for people, or as JSON for programs.
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]

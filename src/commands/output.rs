@@ -61,6 +61,14 @@ impl Output {
         }
     }
 
+    /// Writes to standard error what people should know beside the answer. Nothing when a program reads.
+    pub fn note(&self, text: impl fmt::Display) {
+        if self.format == Format::Text {
+            // Nobody is left to tell when standard error is gone.
+            io::stderr().write_all(text.to_string().as_bytes()).unwrap_or_default();
+        }
+    }
+
     /// Writes a value for programs, on one line. Nothing when a person reads.
     ///
     /// # Errors

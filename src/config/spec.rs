@@ -74,6 +74,14 @@ pub struct StreamSpec {
     pub definition: String,
 }
 
+impl StreamSpec {
+    /// The stores that it writes to.
+    pub fn stores(&self) -> [&StoreSpec; 2] {
+        let SinkSpec::Objects(objects) = &self.sink;
+        [&objects.store, &self.dead_letter.store]
+    }
+}
+
 /// Size and age at which a buffer is sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hints {

@@ -1,0 +1,200 @@
+//! What YAML says: the types that read the document, as wide as the document may be, and the judgement that makes
+//! [`Spec`] of it or says all that is wrong.
+//!
+//! In: the document, deserialized. Out: a [`Spec`], problems and warnings, each with its path. Reads no file but
+//! those that secrets are in, and connects to nothing. Never stops at the first problem.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use hydrant_core::problem::{DocPath, Problems};
+use hydrant_core::secret::Secrets;
+use hydrant_sinks::StoreConfig;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::nearest::nearest;
+use super::spec::{ServerSpec, Spec, StoreSpec, StreamSpec};
+
+pub(super) mod server;
+
+pub(super) mod stream;
+
+use server::RawServer;
+use stream::RawStream;
+
+/// The configuration of a Hydrant server: itself, the stores it may use, and the streams it delivers.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(title = "Hydrant configuration")]
+pub(super) struct RawConfig {
+    /// The server itself. Everything in it has a default.
+    server: Option<RawServer>,
+    /// Places for objects, by a name of your choice. Streams refer to them by it.
+    stores: Option<BTreeMap<String, StoreConfig>>,
+    /// Delivery streams, by the name that producers put to: 1 to 64 letters, digits, `_`, `.` or `-`.
+    streams: Option<BTreeMap<String, RawStream>>,
+}
+
+/// What was found besides the specification.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// What must be mended.
+    pub(super) problems: Problems,
+    /// What works, and is probably not what was meant.
+    pub(super) warnings: Problems,
+}
+
+/// The stores that streams may refer to.
+pub(super) struct Stores(BTreeMap<String, StoreConfig>);
+
+impl RawConfig {
+    /// Makes a specification of it. `None` after a problem was found; warnings do not prevent it.
+    pub(super) fn validate(self, secrets: &dyn Secrets, found: &mut Findings) -> Option<Spec> {
+        let root = DocPath::root();
+        let server = self.server.unwrap_or_default().validate(&root.field("server"), secrets, &mut found.problems);
+        let stores = Stores::validate(self.stores.unwrap_or_default(), &root.field("stores"), secrets, found);
+        let at = root.field("streams");
+        let declared = self.streams.unwrap_or_default();
+        if declared.is_empty() {
+            found.warnings.add_with_hint(
+                at.clone(),
+                "no stream is declared, so nothing can be put",
+                "`hydrant init -` prints a document with one",
+            );
+        }
+        let count = declared.len();
+        let streams: BTreeMap<String, StreamSpec> = declared
+            .into_iter()
+            .filter_map(|(name, raw)| {
+                let at = at.field(name.as_str());
+                raw.validate(name, &at, &stores, &mut found.problems).map(|stream| (stream.name.clone(), stream))
+            })
+            .collect();
+        if let Some(server) = &server {
+            stores.warn_of_data_folder(server, &mut found.problems);
+            warn_of_small_memory(server, &streams, &mut found.warnings);
+        }
+        if count == streams.len() {
+            stores.warn_of_unused(&streams, &mut found.warnings);
+        }
+        let server = server.filter(|_| found.problems.is_empty())?;
+        Some(Spec { server, streams })
+    }
+}
+
+impl Stores {
+    fn validate(
+        declared: BTreeMap<String, StoreConfig>,
+        at: &DocPath,
+        secrets: &dyn Secrets,
+        found: &mut Findings,
+    ) -> Self {
+        let mut folders: BTreeMap<PathBuf, &str> = BTreeMap::new();
+        for (name, config) in &declared {
+            let at = at.field(name.as_str());
+            check_name(name, "store", &at, &mut found.problems);
+            config.validate(&at, secrets, &mut found.problems);
+            let Some(folder) = folder(config) else { continue };
+            if let Some(other) = folders.insert(folder, name) {
+                found.problems.add_with_hint(
+                    at.field("file").field("path"),
+                    format!("store `{other}` has the same folder"),
+                    format!("refer to `{other}` in both places, or give this store a folder of its own"),
+                );
+            }
+        }
+        Self(declared)
+    }
+
+    /// The store of this name; a problem at `at` if there is none.
+    pub(super) fn get(&self, name: &str, at: &DocPath, problems: &mut Problems) -> Option<StoreSpec> {
+        let Some(config) = self.0.get(name) else {
+            let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
+            let hint = match (nearest(name, known.iter().copied()), known.as_slice()) {
+                (Some(meant), _) => format!("did you mean `{meant}`?"),
+                (None, []) => "declare it under `stores`".to_owned(),
+                (None, known) => format!("declared under `stores`: {}", known.join(", ")),
+            };
+            problems.add_with_hint(at.clone(), format!("there is no store `{name}`"), hint);
+            return None;
+        };
+        Some(StoreSpec { name: name.to_owned(), config: config.clone() })
+    }
+
+    /// Objects between our own files would be taken for them, and the other way round.
+    fn warn_of_data_folder(&self, server: &ServerSpec, problems: &mut Problems) {
+        let data = plain(&server.data);
+        for (name, config) in &self.0 {
+            let Some(folder) = folder(config) else { continue };
+            if folder.starts_with(&data) || data.starts_with(&folder) {
+                problems.add_with_hint(
+                    DocPath::root().field("stores").field(name.as_str()).field("file").field("path"),
+                    format!("this folder and the data directory {} lie one in the other", server.data.display()),
+                    "give the store a folder beside it",
+                );
+            }
+        }
+    }
+
+    fn warn_of_unused(&self, streams: &BTreeMap<String, StreamSpec>, warnings: &mut Problems) {
+        let used = |name: &str| streams.values().flat_map(StreamSpec::stores).any(|store| store.name == name);
+        for name in self.0.keys().filter(|name| !used(name)) {
+            warnings.add_with_hint(
+                DocPath::root().field("stores").field(name.as_str()),
+                format!("no stream uses store `{name}`"),
+                "remove it, or name it in a `sink` or a `dead_letter`",
+            );
+        }
+    }
+}
+
+/// Buffers that cannot fill up are sealed early; that works, but the objects are not of the size that was asked for.
+fn warn_of_small_memory(server: &ServerSpec, streams: &BTreeMap<String, StreamSpec>, warnings: &mut Problems) {
+    for (name, stream) in streams.iter().filter(|(_, stream)| stream.hints.size > server.memory) {
+        warnings.add_with_hint(
+            DocPath::root().field("streams").field(name.as_str()).field("hints").field("size"),
+            format!(
+                "{} does not fit into `server.memory` of {}, so objects will be smaller",
+                stream.hints.size, server.memory
+            ),
+            "raise `server.memory`, or lower the size",
+        );
+    }
+}
+
+/// Adds a problem unless `name` is 1 to 64 of `[a-zA-Z0-9_.-]`, as the service wants the names of streams.
+fn check_name(name: &str, of: &str, at: &DocPath, problems: &mut Problems) {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+        problems.add_with_hint(
+            at.clone(),
+            format!("`{name}` cannot be the name of a {of}"),
+            "allowed are 1 to 64 letters, digits, `_`, `.` and `-`",
+        );
+    }
+}
+
+/// The folder of a store that is one.
+fn folder(config: &StoreConfig) -> Option<PathBuf> {
+    match config {
+        StoreConfig::File(file) => Some(plain(Path::new(&file.path))),
+        StoreConfig::S3(_) => None,
+    }
+}
+
+/// A path without detours, as far as can be told without looking: relative to the working directory, `.` and `..`
+/// resolved. Symbolic links are not followed.
+fn plain(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut plain = PathBuf::new();
+    for component in absolute.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            other => plain.push(other),
+        }
+    }
+    plain
+}

@@ -1,0 +1,218 @@
+//! A stream: when its buffers are sealed, how long it tries, where its records go, and where those that cannot go there.
+
+use std::borrow::Cow;
+
+use hydrant_core::ByteSize;
+use hydrant_core::duration::TimeSpan;
+use hydrant_core::problem::{DocPath, Problems};
+use hydrant_sinks::SinkConfig;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::super::defaults;
+use super::super::definition::Definition;
+use super::super::spec::{DeadLetterSpec, Hints, ObjectsSpec, RetryFor, SinkSpec, StoreSpec, StreamSpec};
+use super::{Stores, check_name};
+use crate::encode::name::{ErrorPrefix, Prefix, PrefixError};
+
+/// A delivery stream.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "Stream")]
+pub(in super::super) struct RawStream {
+    /// When a buffer is sealed: at this size or this age, whichever comes first. Default: 5MiB, 300s.
+    hints: Option<RawHints>,
+    /// How long a batch is tried before it goes to the dead letters: `forever`, or a length of time. 0 is one attempt.
+    #[serde(default)]
+    retry_for: RawRetryFor,
+    /// Where its records go, and as what.
+    sink: SinkConfig,
+    /// Where refused records and undeliverable objects go. Default: the sink's own store.
+    dead_letter: Option<RawDeadLetter>,
+}
+
+/// Size and age at which a buffer is sealed, whichever is reached first.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "Hints")]
+pub(in super::super) struct RawHints {
+    /// Bytes before compression, 1MiB to 128MiB. Default: 5MiB.
+    size: Option<ByteSize>,
+    /// Age of the oldest record, 0 to 900s; 0 seals at once. Default: 300s, for dead letters 60s.
+    interval: Option<TimeSpan>,
+}
+
+/// Where refused records and undeliverable objects go.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "DeadLetter")]
+pub(in super::super) struct RawDeadLetter {
+    /// The name of a store, as declared under `stores`. Default: the sink's own.
+    store: Option<String>,
+    /// What their keys start with; holds `!{firehose:error-output-type}` if it holds any expression. Without
+    /// expressions, the error type and yyyy/MM/dd/HH/ follow it. Empty in the sink's own store: the sink's prefix.
+    #[serde(default)]
+    error_prefix: String,
+    /// When a buffer of dead letters is sealed. Default: 5MiB, 60s.
+    hints: Option<RawHints>,
+}
+
+/// `forever` or a length of time.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct RawRetryFor(RetryFor);
+
+impl RawStream {
+    pub(super) fn validate(
+        self,
+        name: String,
+        at: &DocPath,
+        stores: &Stores,
+        problems: &mut Problems,
+    ) -> Option<StreamSpec> {
+        check_name(&name, "stream", at, problems);
+        let hints = self.hints.unwrap_or_default().validate(&at.field("hints"), defaults::HINTS, problems);
+        let retry_for = self.retry_for.validate(at.field("retry_for"), problems);
+        let sink = objects(&self.sink, &at.field("sink"), stores, problems);
+        let dead_letter = self.dead_letter.unwrap_or_default();
+        let dead_letter = dead_letter.validate(&at.field("dead_letter"), sink.as_ref(), stores, problems);
+        let (hints, retry_for, sink, dead_letter) = (hints?, retry_for?, sink?, dead_letter?);
+        let definition =
+            Definition { hints, retry_for, sink: &self.sink, store: &sink.store, dead_letter: &dead_letter };
+        let definition = definition.to_string();
+        Some(StreamSpec { name, hints, retry_for, sink: SinkSpec::Objects(sink), dead_letter, definition })
+    }
+}
+
+/// What a sink says, together with the store that it names.
+fn objects(sink: &SinkConfig, at: &DocPath, stores: &Stores, problems: &mut Problems) -> Option<ObjectsSpec> {
+    sink.validate(at, problems);
+    let (kind, options) = (sink.kind(), sink.objects());
+    let at = at.field(kind);
+    let prefix = Prefix::parse(options.prefix);
+    let prefix = prefix.map_err(|error| add_prefix_problem(at.field("prefix"), &error, problems)).ok();
+    let store = stores.get(options.store, &at.field("store"), problems)?;
+    if store.config.kind() != kind {
+        problems.add_with_hint(
+            at.field("store"),
+            format!("store `{}` is of kind `{}`, not `{kind}`", store.name, store.config.kind()),
+            format!("write `{}:` instead of `{kind}:`, or name another store", store.config.kind()),
+        );
+        return None;
+    }
+    Some(ObjectsSpec {
+        kind,
+        store,
+        prefix: prefix?,
+        compression: options.compression,
+        delimiter: options.delimiter,
+        encryption: sink.encryption(),
+    })
+}
+
+impl RawDeadLetter {
+    /// `sink` is missing when it has problems of its own; what depends on it is then left out.
+    fn validate(
+        self,
+        at: &DocPath,
+        sink: Option<&ObjectsSpec>,
+        stores: &Stores,
+        problems: &mut Problems,
+    ) -> Option<DeadLetterSpec> {
+        let hints = self.hints.unwrap_or_default();
+        let hints = hints.validate(&at.field("hints"), defaults::DEAD_LETTER_HINTS, problems);
+        let named = self.store.map(|name| stores.get(&name, &at.field("store"), problems));
+        let elsewhere = matches!((&named, sink), (Some(Some(store)), Some(sink)) if store.name != sink.store.name);
+        let error_prefix = match sink {
+            Some(sink) if !elsewhere => ErrorPrefix::beside(&sink.prefix, Some(&self.error_prefix)),
+            _ => ErrorPrefix::parse(&self.error_prefix),
+        };
+        let error_prefix =
+            error_prefix.map_err(|error| add_prefix_problem(at.field("error_prefix"), &error, problems)).ok();
+        let store: Option<StoreSpec> = match named {
+            Some(store) => store,
+            None => sink.map(|sink| sink.store.clone()),
+        };
+        Some(DeadLetterSpec { store: store?, error_prefix: error_prefix?, hints: hints? })
+    }
+}
+
+/// The texts are the service's own, so that they can be looked up; the hint says what they mean here.
+fn add_prefix_problem(at: DocPath, error: &PrefixError, problems: &mut Problems) {
+    let hint = match error {
+        PrefixError::ErrorPrefixMissing => {
+            "in the sink's own store dead letters need a prefix of their own, such as errors/!{firehose:error-output-type}/"
+        }
+        PrefixError::ErrorTypeMissing => "such as errors/!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd}/",
+        _ => "expressions are !{timestamp:PATTERN}, such as logs/!{timestamp:yyyy/MM/dd/HH}/",
+    };
+    problems.add_with_hint(at, error.to_string(), hint);
+}
+
+impl RawHints {
+    fn validate(self, at: &DocPath, defaults: Hints, problems: &mut Problems) -> Option<Hints> {
+        let (shortest, longest) = (*defaults::INTERVAL_RANGE.start(), *defaults::INTERVAL_RANGE.end());
+        let size = problems.range(at.field("size"), self.size.unwrap_or(defaults.size), defaults::SIZE_RANGE);
+        let interval = self.interval.unwrap_or(TimeSpan(defaults.interval));
+        let interval = problems.range(at.field("interval"), interval, TimeSpan(shortest)..=TimeSpan(longest));
+        Some(Hints { size: size?, interval: interval?.0 })
+    }
+}
+
+impl RawRetryFor {
+    fn validate(self, at: DocPath, problems: &mut Problems) -> Option<RetryFor> {
+        match self.0 {
+            RetryFor::AtMost(time) if !defaults::RETRY_FOR_RANGE.contains(&time) => {
+                problems.add_with_hint(at, format!("{} is more than a year", TimeSpan(time)), "write `forever`");
+                None
+            }
+            retry_for => Some(retry_for),
+        }
+    }
+}
+
+impl Default for RawRetryFor {
+    /// An outage may last longer than any number that would stand here; the outbox bounds what it costs.
+    fn default() -> Self {
+        Self(RetryFor::Forever)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawRetryFor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected is `forever` or a duration such as 0, 90s, 2h or 7d")]
+        enum Text {
+            Number(u64),
+            Words(String),
+        }
+        let words = match Text::deserialize(deserializer)? {
+            Text::Number(number) => number.to_string(),
+            Text::Words(words) => words,
+        };
+        if words == FOREVER {
+            return Ok(Self(RetryFor::Forever));
+        }
+        let time: TimeSpan = words
+            .parse()
+            .map_err(|_| serde::de::Error::custom(format!("`{words}` is not a duration, and not `{FOREVER}`")))?;
+        Ok(Self(RetryFor::AtMost(time.0)))
+    }
+}
+
+const FOREVER: &str = "forever";
+
+impl Serialize for RawRetryFor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            RetryFor::Forever => serializer.serialize_str(FOREVER),
+            RetryFor::AtMost(time) => TimeSpan(time).serialize(serializer),
+        }
+    }
+}
+
+impl JsonSchema for RawRetryFor {
+    fn schema_name() -> Cow<'static, str> {
+        "RetryFor".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "const": FOREVER }, generator.subschema_for::<TimeSpan>()] })
+    }
+}
