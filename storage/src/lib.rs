@@ -36,3 +36,6 @@ mod fields;
 mod folder;
 
 mod poison;
+
+#[cfg(test)]
+mod testing;

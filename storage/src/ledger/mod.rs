@@ -18,6 +18,8 @@ mod format;
 mod recovery;
 
 #[cfg(test)]
+mod disk_tests;
+#[cfg(test)]
 mod tests;
 
 use std::io::{self, IoSlice};

@@ -275,16 +275,8 @@ fn another_version_of_the_format_is_named() {
 #[test]
 fn the_bytes_of_a_ledger_file_are_these() {
     let bytes = file(5, &after(&one_of_each()[..2]), &one_of_each()[2..]);
-    let lines: Vec<String> = bytes.chunks(32).map(hex).collect();
-    assert_eq!(lines, include_str!("golden.hex").lines().collect::<Vec<_>>(), "{}", lines.join("\n"));
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut line, byte| {
-        write!(line, "{byte:02x}").unwrap();
-        line
-    })
+    let lines: Vec<String> = bytes.chunks(32).map(crate::testing::hex).collect();
+    assert_eq!(lines, include_str!("golden.hex").lines().collect::<Vec<_>>(), "\n{}\n", lines.join("\n"));
 }
 
 proptest! {
