@@ -86,6 +86,27 @@ impl FaultCode {
         }
     }
 
+    /// Whether it will last until somebody mends it: configuration, rights, room, network.
+    pub const fn is_for_operators(self) -> bool {
+        match self {
+            Self::Unreachable
+            | Self::Unauthenticated
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::Full
+            | Self::TooLarge
+            | Self::Invalid
+            | Self::Damaged => true,
+            Self::TimedOut
+            | Self::Interrupted
+            | Self::Throttled
+            | Self::Unavailable
+            | Self::Conflict
+            | Self::Protocol
+            | Self::Internal => false,
+        }
+    }
+
     /// Whether the destination may have taken what we sent although it did not say so.
     pub const fn outcome_unknown(self) -> bool {
         matches!(self, Self::TimedOut | Self::Interrupted | Self::Protocol | Self::Internal | Self::Unavailable)

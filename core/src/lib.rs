@@ -34,6 +34,8 @@ pub mod delimiter;
 
 pub mod duration;
 
+pub mod entropy;
+
 pub mod problem;
 
 pub mod secret;
@@ -41,6 +43,7 @@ pub mod secret;
 pub mod size;
 
 pub use batch::{BatchId, Blob, Object};
+pub use entropy::Entropy;
 pub use fault::{Fault, FaultCode};
 pub use piece::{PartitionKeys, Piece};
 pub use position::{PieceId, Position, Span};

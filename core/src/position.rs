@@ -29,11 +29,11 @@ impl Position {
     ///
     /// # Panics
     /// When 2^64 records have been written, which at a million a second takes half a million years.
+    #[must_use]
     pub const fn plus(self, count: u64) -> Self {
-        match self.0.checked_add(count) {
-            Some(number) => Self(number),
-            None => panic!("positions are used up"),
-        }
+        let (number, overflowed) = self.0.overflowing_add(count);
+        assert!(!overflowed, "positions are used up");
+        Self(number)
     }
 }
 
