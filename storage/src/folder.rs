@@ -63,6 +63,15 @@ impl Folder {
         self.poison.guard(self.files.rename(&self.path(from), &self.path(to)))
     }
 
+    /// Renames a file that nothing relies on, durably. One that is not there is fine; a failure poisons nothing.
+    pub(crate) fn set_aside(&self, from: &str, to: &str) -> io::Result<()> {
+        match self.files.rename(&self.path(from), &self.path(to)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => self.sync().map_err(io::Error::other),
+        }
+    }
+
     /// Makes a file durable, or poisons the folder.
     pub(crate) fn sync_file(&self, file: &dyn File) -> Result<(), Arc<io::Error>> {
         self.poison.guard(self.timed(|| file.sync()))

@@ -7,6 +7,8 @@
 //!
 //! Calls block. They are made from storage's own threads or from a blocking pool, never from async code.
 
+#![expect(clippy::missing_errors_doc, reason = "every call fails as the disk does; what matters stands at each")]
+
 pub mod real;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
@@ -45,6 +47,7 @@ pub trait Files: Send + Sync + fmt::Debug {
 }
 
 /// An open file. Offsets are explicit: there is no position to lose.
+#[expect(clippy::len_without_is_empty, reason = "nobody asks")]
 pub trait File: Send + Sync + fmt::Debug {
     /// The file's length now, in bytes.
     fn len(&self) -> io::Result<u64>;

@@ -233,6 +233,16 @@ impl Outbox {
         Ok(())
     }
 
+    /// Gives a damaged batch's file another name (`.damaged` behind its own), so that no later open takes it for a
+    /// batch and a person can look at it. One that is not there is fine. Durable on return.
+    ///
+    /// # Errors
+    /// When the disk refuses; the file keeps its name, or nobody knows which it has after a power cut.
+    pub fn set_aside(&self, batch: BatchId) -> io::Result<()> {
+        let name = file_name(batch);
+        self.inner.folder.set_aside(&name, &format!("{name}.damaged"))
+    }
+
     /// Makes all removals so far durable.
     ///
     /// # Errors
