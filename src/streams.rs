@@ -1,12 +1,15 @@
-//! The directory of live streams: what the API sees of them.
+//! The directory of live streams: what the API, the metrics and the commands see of them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use hydrant_core::{Span, Timestamp};
+use hydrant_core::{Position, Span, Timestamp};
 use hydrant_storage::log::{AppendError, Log, Payloads};
+use hydrant_storage::space::Share;
+use tokio::sync::{Notify, watch};
 
 use crate::config::spec::StreamSpec;
+use crate::stream::counters::Counters;
 
 /// The live streams by name.
 #[derive(Debug, Default)]
@@ -31,13 +34,18 @@ impl Streams {
     }
 }
 
-/// A stream as the API sees it: takes records, describes itself, tells how it is.
+/// A stream as the outside sees it: takes records, describes itself, tells how it is.
 #[derive(Debug)]
 pub struct LiveStream {
-    spec: StreamSpec,
+    spec: Arc<StreamSpec>,
     identity: Identity,
     log: Log,
+    share: Arc<Share>,
     health: Arc<Health>,
+    counters: Arc<Counters>,
+    log_full: Arc<Notify>,
+    drain: watch::Sender<Position>,
+    settled: watch::Sender<Position>,
 }
 
 /// What a stream is besides its specification, kept in the data directory.
@@ -54,13 +62,23 @@ pub struct Identity {
 }
 
 impl LiveStream {
-    /// A stream made of its parts.
-    pub fn new(spec: StreamSpec, identity: Identity, log: Log, health: Arc<Health>) -> Self {
-        Self { spec, identity, log, health }
+    /// A stream that takes records into this log.
+    pub fn new(spec: impl Into<Arc<StreamSpec>>, identity: Identity, log: Log, share: Arc<Share>) -> Self {
+        Self {
+            spec: spec.into(),
+            identity,
+            log,
+            share,
+            health: Arc::default(),
+            counters: Arc::default(),
+            log_full: Arc::default(),
+            drain: watch::Sender::new(Position::ZERO),
+            settled: watch::Sender::new(Position::ZERO),
+        }
     }
 
     /// As it was declared.
-    pub fn spec(&self) -> &StreamSpec {
+    pub fn spec(&self) -> &Arc<StreamSpec> {
         &self.spec
     }
 
@@ -70,18 +88,83 @@ impl LiveStream {
     }
 
     /// How it is.
-    pub fn health(&self) -> &Health {
+    pub fn health(&self) -> &Arc<Health> {
         &self.health
     }
 
-    /// Stores records. Resolves when they are durable, all of them, with their positions; after an error none is.
+    /// What it counts.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Its share of the disk.
+    pub fn share(&self) -> &Share {
+        &self.share
+    }
+
+    /// Told when an append found no room.
+    pub fn log_full(&self) -> &Arc<Notify> {
+        &self.log_full
+    }
+
+    /// The position below which everything is to be sealed at once.
+    pub fn drain_below(&self) -> watch::Receiver<Position> {
+        self.drain.subscribe()
+    }
+
+    /// Where its lane tells the position below which everything is settled.
+    pub fn settled_below(&self) -> &watch::Sender<Position> {
+        &self.settled
+    }
+
+    /// Records that were acknowledged and are not settled.
+    pub fn waiting(&self) -> u64 {
+        self.log.end().get().saturating_sub(self.settled.borrow().get().max(Position::FIRST.get()))
+    }
+
+    /// Stores records. Resolves when they are durable, all of them, with their positions; after an error none is,
+    /// unless the error says that nobody knows.
     ///
     /// Cancel safe: a dropped call may still store its records, as any request may whose answer was lost.
     ///
     /// # Errors
     /// See [`AppendError`].
     pub async fn append(&self, payloads: Payloads) -> Result<Span, AppendError> {
-        self.log.append(payloads).await
+        let (records, bytes) = (payloads.lengths.len() as u64, payloads.data.len() as u64);
+        let appended = self.log.append(payloads).await;
+        match &appended {
+            Ok(_) => {
+                self.counters.records_in.add(records);
+                self.counters.bytes_in.add(bytes);
+            }
+            Err(AppendError::Full { .. }) => {
+                self.counters.records_throttled.add(records);
+                self.log_full.notify_one();
+            }
+            Err(_) => {}
+        }
+        appended
+    }
+
+    /// Asks for everything that is acknowledged now to be sealed and sent; returns one past the last of it.
+    pub fn drain_soon(&self) -> Position {
+        let end = self.log.end();
+        self.drain.send_if_modified(|below| std::mem::replace(below, end.max(*below)) < end);
+        end
+    }
+
+    /// Seals and sends everything that is acknowledged now, and resolves when it is settled. Cancel safe: a dropped
+    /// call still has it sealed.
+    pub async fn drain(&self) {
+        let end = self.drain_soon();
+        let mut settled = self.settled.subscribe();
+        // The sender lives as long as this stream, so the wait ends by its condition.
+        settled.wait_for(|below| *below >= end).await.map(drop).unwrap_or_default();
     }
 }
 
@@ -99,7 +182,7 @@ pub enum State {
     Healthy,
     /// Its destination does not take what we send, for a reason that somebody can mend.
     Degraded(Ailment),
-    /// It takes nothing until the process is started again, or its directory is mended.
+    /// It delivers nothing until the process is started again, or its directory is mended.
     Failed(Ailment),
 }
 
@@ -117,11 +200,11 @@ pub struct Ailment {
 impl Health {
     /// The state now.
     pub fn state(&self) -> State {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Replaces the state; gives back the one before.
     pub fn set(&self, state: State) -> State {
-        std::mem::replace(&mut self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner), state)
+        std::mem::replace(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner), state)
     }
 }

@@ -1,1 +1,125 @@
 //! One delivery stream, one file per station.
+//!
+//! A stream has a log and a *lane*: a packing loop and a delivery loop with an outbox between them and a ledger
+//! beside them. Each loop owns its state outright.
+//!
+//! ```text
+//!                    ┌────────────── pack ──────────────┐             ┌────── deliver ──────┐
+//!   log ──slice──> │ buffer ── full, due, pressed ── seal │──outbox──> │ send ── verdict ── settle │
+//!    ^               └──────────────────────────────────┘             └──────────┬──────────┘
+//!    └─────────────────────────── forget, by the ledger ─────────────────────────┘
+//! ```
+//!
+//! `buffer`, `send`, `retry`, `ledger` are pure and hold most of the logic.
+
+pub mod lane;
+
+pub mod pack;
+
+pub mod buffer;
+
+pub mod budget;
+
+pub mod seal;
+
+pub mod deliver;
+
+pub mod send;
+
+pub mod retry;
+
+pub mod ledger;
+
+pub mod health;
+
+pub mod counters;
+
+pub mod pool;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hydrant_core::{Clock, Entropy};
+use hydrant_storage::files::Files;
+use hydrant_storage::ledger::{Contradiction, LedgerError};
+use hydrant_storage::log::ReadError;
+use hydrant_storage::outbox::SealError;
+
+use pool::Pool;
+
+/// What the outside looks like to a stream: everything that a test can replace.
+#[derive(Clone, Debug)]
+pub struct Edges {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub entropy: Arc<dyn Entropy>,
+    /// The disk.
+    pub files: Arc<dyn Files>,
+    /// Threads.
+    pub pool: Pool,
+}
+
+/// Why a lane ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    /// The outbox does not take batches.
+    #[error("outbox: {0}")]
+    Outbox(#[source] SealError),
+    /// The outbox folder cannot be synced.
+    #[error("outbox: {0}")]
+    OutboxFolder(#[source] io::Error),
+    /// The ledger cannot be written.
+    #[error("ledger: {0}")]
+    Ledger(#[from] LedgerError),
+    /// The loops and the ledger do not agree.
+    #[error("ledger: {0}")]
+    Contradiction(#[from] Contradiction),
+    /// The log cannot be read.
+    #[error("log: {0}")]
+    Log(#[source] ReadError),
+    /// The lane's files cannot be opened.
+    #[error("open: {0}")]
+    Open(String),
+    /// Our own code failed.
+    #[error("panic: {0}")]
+    Panicked(String),
+    /// The other half is gone.
+    #[error("the {0} has ended")]
+    Ended(&'static str),
+}
+
+impl LaneError {
+    /// Whether only a new process may touch the lane's files again.
+    pub fn is_poison(&self) -> bool {
+        matches!(
+            self,
+            Self::Outbox(SealError::Poisoned(_)) | Self::OutboxFolder(_) | Self::Ledger(LedgerError::Poisoned(_))
+        )
+    }
+
+    fn panicked(failed: tokio::task::JoinError) -> Self {
+        match failed.try_into_panic() {
+            Ok(panic) => {
+                let text = panic
+                    .downcast_ref::<&str>()
+                    .map(|text| (*text).to_owned())
+                    .or_else(|| panic.downcast_ref::<String>().cloned());
+                Self::Panicked(text.unwrap_or_else(|| "no message".to_owned()))
+            }
+            Err(_cancelled) => Self::Ended("runtime"),
+        }
+    }
+}
+
+/// Sleeps until the monotonic clock shows `due`; for ever if there is none. Cancel safe.
+async fn sleep_until(clock: &dyn Clock, due: Option<Duration>) {
+    match due {
+        Some(due) => tokio::time::sleep(due.saturating_sub(clock.monotonic())).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+//! Buffer: the open batch of a route. Pure; takes the time as an argument.
+//!
+//! In: records in log order. Out: the bytes of one object before compression, in one piece, with what names them:
+//! which records, how many, when the oldest arrived. Never splits a record, and is never larger than its size hint
+//! unless a single record is.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use hydrant_core::{Span, Timestamp};
+use hydrant_storage::log::Frame;
+
+use crate::config::spec::{Delimiter, Hints};
+
+/// An open buffer.
+#[derive(Debug)]
+pub struct Buffer {
+    hints: Hints,
+    delimiter: Delimiter,
+    held: Held,
+    due: Option<Duration>,
+}
+
+/// What a buffer holds, and what is sealed of it.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Payloads one after the other, each with the delimiter behind it.
+    pub data: Vec<u8>,
+    /// Which records: ascending, apart from each other, not empty.
+    pub spans: Vec<Span>,
+    /// How many records.
+    pub records: u64,
+    /// When the oldest of them was accepted.
+    pub oldest_arrival: Timestamp,
+}
+
+/// Why a buffer is sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The next record would not fit the size hint.
+    Size,
+    /// The oldest record is as old as the interval hint.
+    Age,
+    /// An attempt may start, and the interval is zero.
+    Room,
+    /// Other streams need the memory.
+    Pressure,
+    /// The log needs the disk.
+    LogShare,
+    /// Somebody asked for it.
+    Drain,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Size, Self::Age, Self::Room, Self::Pressure, Self::LogShare, Self::Drain];
+
+    /// The word for logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Age => "age",
+            Self::Room => "room",
+            Self::Pressure => "pressure",
+            Self::LogShare => "log-share",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+/// The time of a push: by the wall clock, to compare with arrivals, and by the monotonic one, to wait by.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// By the wall clock.
+    pub wall: Timestamp,
+    /// By the monotonic clock.
+    pub monotonic: Duration,
+}
+
+impl Buffer {
+    /// An empty buffer.
+    pub fn new(hints: Hints, delimiter: Delimiter) -> Self {
+        Self { hints, delimiter, held: Held::default(), due: None }
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.held.records == 0
+    }
+
+    /// Bytes it holds.
+    pub fn len(&self) -> u64 {
+        self.held.data.len() as u64
+    }
+
+    /// When it must be sealed for its age, by the monotonic clock; `None` while it is empty.
+    pub fn due(&self) -> Option<Duration> {
+        self.due
+    }
+
+    /// Takes records `range` (by index) of a frame as far as they fit, and returns how many it took. Fewer than
+    /// all means that the buffer is full: seal it, then go on with the rest.
+    pub fn push(&mut self, frame: &Frame, range: Range<usize>, now: Now) -> usize {
+        let length_of = |index| frame.length(index) as usize;
+        let begin: usize = (0..range.start).map(length_of).sum();
+        let delimiter = self.delimiter.as_bytes();
+        let mut end = begin;
+        let mut taken = 0;
+        for index in range.clone() {
+            let length = length_of(index);
+            let grown =
+                self.held.data.len() + length + delimiter.len() + if delimiter.is_empty() { end - begin } else { 0 };
+            let is_first = self.is_empty() && taken == 0;
+            if grown as u64 > self.hints.size.get() && !is_first {
+                break;
+            }
+            if !delimiter.is_empty() {
+                self.held.data.extend_from_slice(&frame.data[end..end + length]);
+                self.held.data.extend_from_slice(delimiter);
+            }
+            end += length;
+            taken += 1;
+        }
+        if delimiter.is_empty() {
+            self.held.data.extend_from_slice(&frame.data[begin..end]);
+        }
+        if taken > 0 {
+            self.note(frame, Span::new(frame.first.plus(range.start as u64), taken as u64), now);
+        }
+        taken
+    }
+
+    /// Empties the buffer for the seal.
+    pub fn take(&mut self) -> Held {
+        self.due = None;
+        std::mem::take(&mut self.held)
+    }
+
+    /// When the oldest of its records was accepted.
+    pub fn oldest_arrival(&self) -> Option<Timestamp> {
+        (!self.is_empty()).then_some(self.held.oldest_arrival)
+    }
+
+    fn note(&mut self, frame: &Frame, span: Span, now: Now) {
+        if self.is_empty() {
+            let age = now.wall.since(frame.arrived_at).min(self.hints.interval);
+            self.due = Some(now.monotonic + (self.hints.interval - age));
+            self.held.oldest_arrival = frame.arrived_at;
+        }
+        self.held.oldest_arrival = self.held.oldest_arrival.min(frame.arrived_at);
+        self.held.records += span.count();
+        match self.held.spans.last_mut() {
+            Some(last) if last.end == span.first => last.end = span.end,
+            _ => self.held.spans.push(span),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use hydrant_core::{ByteSize, Position};
+
+    use super::*;
+
+    const NOW: Now = Now { wall: Timestamp::from_millis(100_000), monotonic: Duration::from_secs(5) };
+
+    fn frame(first: u64, arrived_ms: u64, payloads: &[&[u8]]) -> Frame {
+        Frame {
+            first: Position::new(first),
+            arrived_at: Timestamp::from_millis(arrived_ms),
+            data: payloads.concat().into(),
+            lengths: payloads
+                .iter()
+                .flat_map(|payload| u32::try_from(payload.len()).unwrap().to_le_bytes())
+                .collect::<Vec<u8>>()
+                .into(),
+        }
+    }
+
+    fn buffer(size: u64, delimiter: Delimiter) -> Buffer {
+        Buffer::new(Hints { size: ByteSize::bytes(size), interval: Duration::from_secs(60) }, delimiter)
+    }
+
+    fn span(first: u64, end: u64) -> Span {
+        Span { first: Position::new(first), end: Position::new(end) }
+    }
+
+    #[test]
+    fn records_follow_each_other_without_anything_between() {
+        let mut buffer = buffer(100, Delimiter::None);
+        assert_eq!(buffer.push(&frame(1, 100_000, &[b"abc", b"", b"abc"]), 0..3, NOW), 3);
+        assert_eq!(buffer.push(&frame(4, 100_000, &[b"abc"]), 0..1, NOW), 1);
+        let held = buffer.take();
+        assert_eq!(
+            (held.data.as_slice(), held.records, held.spans.as_slice()),
+            (b"abcabcabc".as_slice(), 4, [span(1, 5)].as_slice())
+        );
+        assert!(buffer.is_empty() && buffer.due().is_none());
+    }
+
+    #[test]
+    fn a_delimiter_follows_every_record() {
+        let mut buffer = buffer(100, Delimiter::Newline);
+        buffer.push(&frame(1, 100_000, &[b"abc", b"", b"d"]), 0..3, NOW);
+        assert_eq!(buffer.take().data, b"abc\n\nd\n");
+    }
+
+    #[test]
+    fn it_takes_what_fits_its_size_and_never_splits_a_record() {
+        for (delimiter, size) in [(Delimiter::None, 8), (Delimiter::Newline, 10)] {
+            let mut buffer = buffer(size, delimiter);
+            let frame = frame(1, 100_000, &[b"abcd", b"efgh", b"i"]);
+            assert_eq!(buffer.push(&frame, 0..3, NOW), 2);
+            assert_eq!(buffer.push(&frame, 2..3, NOW), 0, "it is full");
+            assert_eq!(buffer.take().records, 2);
+            assert_eq!(buffer.push(&frame, 2..3, NOW), 1);
+            assert_eq!(buffer.take().spans, [span(3, 4)]);
+        }
+    }
+
+    #[test]
+    fn a_record_larger_than_the_size_goes_alone() {
+        let mut buffer = buffer(4, Delimiter::None);
+        let frame = frame(1, 100_000, &[b"large record", b"x"]);
+        assert_eq!(buffer.push(&frame, 0..2, NOW), 1);
+        assert_eq!(buffer.push(&frame, 1..2, NOW), 0);
+    }
+
+    #[test]
+    fn parts_of_a_frame_leave_gaps_in_the_spans() {
+        let mut buffer = buffer(100, Delimiter::None);
+        let frame = frame(10, 100_000, &[b"a", b"b", b"c", b"d"]);
+        buffer.push(&frame, 0..1, NOW);
+        buffer.push(&frame, 2..4, NOW);
+        let held = buffer.take();
+        assert_eq!(
+            (held.data.as_slice(), held.spans.as_slice()),
+            (b"acd".as_slice(), [span(10, 11), span(12, 14)].as_slice())
+        );
+    }
+
+    #[test]
+    fn its_age_counts_from_the_oldest_arrival_and_at_most_the_interval() {
+        let due_after = |arrived_ms| {
+            let mut buffer = buffer(100, Delimiter::None);
+            buffer.push(&frame(1, arrived_ms, &[b"a"]), 0..1, NOW);
+            (buffer.due().unwrap() - NOW.monotonic).as_millis()
+        };
+        assert_eq!(due_after(100_000), 60_000, "accepted now");
+        assert_eq!(due_after(70_000), 30_000, "accepted half a minute ago");
+        assert_eq!(due_after(0), 0, "older than the interval");
+        assert_eq!(due_after(500_000), 60_000, "the wall clock went back");
+    }
+
+    #[test]
+    fn a_record_without_bytes_is_a_record() {
+        let mut buffer = buffer(100, Delimiter::None);
+        assert_eq!(buffer.push(&frame(1, 100_000, &[b""]), 0..1, NOW), 1);
+        assert!(!buffer.is_empty() && buffer.due().is_some());
+        assert_eq!(buffer.take().data, Bytes::new());
+    }
+}

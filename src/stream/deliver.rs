@@ -1,0 +1,534 @@
+//! Delivery loop: from the outbox to the destination.
+//!
+//! In: batches as they are sealed, and those that a start found in the outbox. Out: nothing but verdicts; a settled
+//! batch leaves the ledger and the disk. One task owns all of it, the ledger included; nothing here is locked.
+//!
+//! ```text
+//!   sealed ──> owed ──turn──> attempt in flight ──verdict──> settle: ledger, then unlink
+//!               ^  ^                              │
+//!               │  └──────────── again ───────────┤
+//!               └─ turned to the other store ─────┘ refused, or its time is over: ledger first
+//! ```
+//!
+//! What follows an attempt stands in [`send`](super::send). An attempt that panics or is dropped says nothing, so its
+//! batch stays owed. Never reads the log, and never changes the bytes of a batch.
+
+use std::collections::{BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use hydrant_core::{BatchId, Blob, Fault, FaultCode, Object, ObjectSink, Position, Verdict};
+use hydrant_storage::ledger::{Checkpoint, Entry, Ledger};
+use hydrant_storage::log::Log;
+use hydrant_storage::outbox::{Content, Header, Outbox};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::counters::Counters;
+use super::health::Ward;
+use super::pack::Packed;
+use super::send::{Next, Tries, Turns};
+use super::{Edges, LaneError, sleep_until};
+use crate::config::spec::RetryFor;
+use crate::encode::name::{ErrorPrefix, ErrorType, NameParts};
+
+/// Longest attempt. Sinks have shorter time-outs of their own; this one catches a sink that forgot.
+const ATTEMPT_MAX: Duration = Duration::from_secs(900);
+/// How long a checkpoint waits at least after the last one, when there is something that the log may forget.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// Batches owed that make a checkpoint rarer by another [`CHECKPOINT_EVERY`].
+const CHECKPOINT_BATCHES: usize = 10_000;
+/// How far the ledger may grow before it is rewritten as a checkpoint: replaying it takes some milliseconds.
+const LEDGER_BYTES_MAX: u64 = 256 << 10;
+/// Most events taken in before the ledger is written, so that settling is grouped and never put off for long.
+const EVENTS_TOGETHER_MAX: usize = 256;
+
+/// What the loop starts from, as the lane's files were found.
+pub struct Start {
+    /// What is known of the batches.
+    pub ledger: Ledger,
+    /// What is sealed and owed: the ledger's state, with the batches that it is yet to hear of.
+    pub state: Checkpoint,
+    /// Batches that a start found unsettled, in the order of sealing.
+    pub found: Vec<Found>,
+}
+
+/// What the loop is made of.
+pub struct Parts {
+    /// The stream's name, for the names of redirected objects.
+    pub stream: String,
+    /// The log, told what it may forget.
+    pub log: Log,
+    /// Where the batches lie.
+    pub outbox: Outbox,
+    /// Where batches go.
+    pub primary: Arc<dyn ObjectSink>,
+    /// Where they go when that is over.
+    pub dead_letter: Arc<dyn ObjectSink>,
+    /// What the names of redirected objects start with.
+    pub error_prefix: ErrorPrefix,
+    /// How long a batch is tried.
+    pub retry_for: RetryFor,
+    /// Sealed batches come from here.
+    pub packed: mpsc::Receiver<Packed>,
+    /// Told whether an attempt could start now.
+    pub room: watch::Sender<bool>,
+    /// Told the position below which everything is settled.
+    pub settled: watch::Sender<Position>,
+    /// Told how the stream is.
+    pub ward: Ward,
+    /// Counts.
+    pub counters: Arc<Counters>,
+    /// Time, chance, threads.
+    pub edges: Edges,
+    /// How long a stop waits for attempts in flight.
+    pub grace: Duration,
+}
+
+/// A batch that a start found unsettled.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its header.
+    pub header: Header,
+    /// Whether the ledger's file knows it.
+    pub is_recorded: bool,
+}
+
+/// One of the two stores and the turns of the batches that go there.
+struct Destination {
+    sink: Arc<dyn ObjectSink>,
+    most: usize,
+    turns: Turns,
+}
+
+impl Destination {
+    fn new(sink: Arc<dyn ObjectSink>) -> Self {
+        let most = usize::try_from(sink.limits().attempts_in_flight_max).unwrap_or(usize::MAX).max(1);
+        Self { sink, most, turns: Turns::default() }
+    }
+}
+
+/// A batch that is owed.
+#[derive(Debug)]
+struct Owed {
+    header: Header,
+    tries: Tries,
+    /// Its key in the dead-letter store, once it was turned there.
+    redirected: Option<String>,
+    /// Whether the ledger knows it.
+    is_recorded: bool,
+}
+
+/// The loop's state.
+pub struct Deliver {
+    parts: Parts,
+    primary: Destination,
+    dead_letter: Destination,
+    owed: HashMap<BatchId, Owed>,
+    /// The first record of each owed batch, to know below which position everything is settled.
+    owed_from: BTreeSet<(Position, BatchId)>,
+    flights: JoinSet<(BatchId, Verdict)>,
+    ledger: Option<Ledger>,
+    /// What the ledger says, or will say when the entries below are written.
+    state: Checkpoint,
+    /// Ledger entries to be written before anything else is done.
+    entries: Vec<Entry>,
+    /// Batches to unlink once the entries are durable.
+    settling: Vec<BatchId>,
+    /// Batches that are unlinked; they leave the ledger when that is durable.
+    unlinked: Vec<BatchId>,
+    /// Batches that may be sent to the dead-letter store once the entries are durable.
+    turned: Vec<BatchId>,
+    checkpointed: (Duration, Position),
+    is_packing_over: bool,
+}
+
+impl Deliver {
+    /// A loop that goes on where the last one ended.
+    pub fn new(start: Start, parts: Parts) -> Self {
+        let Start { ledger, state, found } = start;
+        let mut deliver = Self {
+            primary: Destination::new(Arc::clone(&parts.primary)),
+            dead_letter: Destination::new(Arc::clone(&parts.dead_letter)),
+            owed: HashMap::new(),
+            owed_from: BTreeSet::new(),
+            flights: JoinSet::new(),
+            ledger: Some(ledger),
+            checkpointed: (parts.edges.clock.monotonic(), state.forget),
+            state,
+            entries: Vec::new(),
+            settling: Vec::new(),
+            unlinked: Vec::new(),
+            turned: Vec::new(),
+            is_packing_over: false,
+            parts,
+        };
+        for Found { header, is_recorded } in found {
+            let redirected = deliver.state.batches.get(&header.batch).and_then(|state| state.redirected.clone());
+            deliver.owe(header, redirected, is_recorded);
+        }
+        deliver.advance();
+        deliver
+    }
+
+    /// Runs until stopped and the packing loop has ended; attempts in flight get the grace period.
+    ///
+    /// # Errors
+    /// When the ledger or the outbox fails in a way that this lane cannot go on from.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), LaneError> {
+        let mut deadline = None;
+        loop {
+            if deadline.is_none() {
+                self.launch();
+            }
+            self.publish();
+            if deadline.is_some() && self.flights.is_empty() && self.is_packing_over {
+                break;
+            }
+            let wake = deadline.or_else(|| self.wake_at());
+            let checkpoint_due = self.checkpoint_due();
+            tokio::select! {
+                biased; // stop first, then what has landed, then what is new
+                () = stop.cancelled(), if deadline.is_none() => deadline = Some(self.now() + self.parts.grace),
+                Some(landed) = self.flights.join_next() => self.landed(landed.map_err(LaneError::panicked)?)?,
+                packed = self.parts.packed.recv(), if !self.is_packing_over => self.packed(packed)?,
+                () = sleep_until(&*self.parts.edges.clock, wake) => if deadline.is_some() { break },
+                () = sleep_until(&*self.parts.edges.clock, checkpoint_due) => self.checkpoint().await?,
+            }
+            self.take_what_is_ready()?;
+            self.write().await?;
+        }
+        self.flights.abort_all(); // past the grace period: silence means not delivered
+        self.checkpoint().await
+    }
+
+    fn now(&self) -> Duration {
+        self.parts.edges.clock.monotonic()
+    }
+
+    // Events.
+
+    fn take_what_is_ready(&mut self) -> Result<(), LaneError> {
+        for _ in 0..EVENTS_TOGETHER_MAX {
+            if let Some(landed) = self.flights.try_join_next() {
+                self.landed(landed.map_err(LaneError::panicked)?)?;
+            } else if let Ok(packed) = self.parts.packed.try_recv() {
+                self.packed(Some(packed))?;
+            } else {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn packed(&mut self, packed: Option<Packed>) -> Result<(), LaneError> {
+        match packed {
+            Some(Packed::Batch(header)) => {
+                self.state.apply(&sealed(&header))?;
+                self.owe(header, None, false);
+            }
+            Some(Packed::Gap(span)) => self.state.sealed_above.push_span(span),
+            Some(Packed::Lost(lost)) => self.enter(Entry::Lost { span: lost.span, why: lost.why })?,
+            None => self.is_packing_over = true,
+        }
+        self.advance();
+        Ok(())
+    }
+
+    /// Moves the watermark over whatever is sealed, lost or no record at all.
+    fn advance(&mut self) {
+        if let Some(end) = self.state.sealed_above.whole_run(self.state.forget) {
+            self.state.advance(end);
+        }
+    }
+
+    fn owe(&mut self, header: Header, redirected: Option<String>, is_recorded: bool) {
+        let batch = header.batch;
+        let destination = if redirected.is_some() { &mut self.dead_letter } else { &mut self.primary };
+        destination.turns.add(batch);
+        self.owed_from.insert((first_of(&header), batch));
+        self.owed.insert(batch, Owed { header, tries: Tries::default(), redirected, is_recorded });
+    }
+
+    fn landed(&mut self, (batch, verdict): (BatchId, Verdict)) -> Result<(), LaneError> {
+        let now = self.now();
+        let Some(owed) = self.owed.get_mut(&batch) else { return Ok(()) };
+        let is_dead_letter = owed.redirected.is_some();
+        let (destination, retry_for) = if is_dead_letter {
+            (&mut self.dead_letter, RetryFor::Forever)
+        } else {
+            (&mut self.primary, self.parts.retry_for)
+        };
+        let verdict = match verdict {
+            Verdict::Refused(fault) if is_dead_letter => Verdict::Retry(fault), // there is nowhere further to go
+            verdict => verdict,
+        };
+        let is_refused = matches!(verdict, Verdict::Refused(_)); // the object's fault, not the destination's
+        match owed.tries.after(verdict, now, retry_for) {
+            Next::Settle => {
+                destination.turns.ended(true);
+                self.settle(batch, is_dead_letter)
+            }
+            Next::Again(fault) => {
+                let jitter = || self.parts.edges.entropy.fraction();
+                destination.turns.failed(&fault, now, retry_for, jitter());
+                destination.turns.again(batch, owed.tries, &fault, now, jitter());
+                self.parts.counters.attempts_failed.add(1);
+                debug!(%batch, attempt = owed.tries.failed, error = %fault, "delivery will be retried");
+                self.parts.ward.failed(&fault, &destination.turns, now, is_dead_letter);
+                Ok(())
+            }
+            Next::Redirect(fault) => {
+                if !is_refused {
+                    destination.turns.failed(&fault, now, retry_for, self.parts.edges.entropy.fraction());
+                    self.parts.ward.failed(&fault, &destination.turns, now, is_dead_letter);
+                }
+                destination.turns.ended(is_refused);
+                self.parts.counters.attempts_failed.add(1);
+                self.redirect(batch, &fault)
+            }
+        }
+    }
+
+    fn settle(&mut self, batch: BatchId, is_dead_letter: bool) -> Result<(), LaneError> {
+        let Some(owed) = self.owed.remove(&batch) else { return Ok(()) };
+        self.owed_from.remove(&(first_of(&owed.header), batch));
+        self.record(&owed);
+        self.enter(Entry::Settled { batch })?;
+        self.settling.push(batch);
+        self.parts.counters.settled(&owed.header, is_dead_letter);
+        self.parts.ward.delivered(is_dead_letter);
+        debug!(%batch, records = owed.header.records, dead_letter = is_dead_letter, "settled");
+        Ok(())
+    }
+
+    fn redirect(&mut self, batch: BatchId, fault: &Fault) -> Result<(), LaneError> {
+        let Some(mut owed) = self.owed.remove(&batch) else { return Ok(()) };
+        let key = self.parts.error_prefix.key(
+            ErrorType::DeliveryFailed,
+            &NameParts {
+                stream: &self.parts.stream,
+                version: owed.header.sink.version,
+                oldest_arrival: owed.header.oldest_arrival,
+                batch,
+                extension: extension(&owed.header.content),
+            },
+        );
+        warn!(%batch, attempts = owed.tries.failed, error = %fault, %key, "object goes to the dead-letter store");
+        self.record(&owed);
+        self.enter(Entry::Redirected { batch, key: key.clone() })?;
+        self.turned.push(batch);
+        self.parts.counters.batches_redirected.add(1);
+        owed.is_recorded = true;
+        owed.redirected = Some(key);
+        owed.tries = Tries::default();
+        self.owed.insert(batch, owed);
+        Ok(())
+    }
+
+    /// A batch's first entry says what lies in it; every other one comes behind. The state has heard of it when it
+    /// was packed.
+    fn record(&mut self, owed: &Owed) {
+        if !owed.is_recorded {
+            self.entries.push(sealed(&owed.header));
+        }
+    }
+
+    fn enter(&mut self, entry: Entry) -> Result<(), LaneError> {
+        self.state.apply(&entry)?;
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    // Attempts.
+
+    fn launch(&mut self) {
+        let now = self.now();
+        while let Some(batch) = self.primary.turns.next(now, self.primary.most) {
+            let sink = Arc::clone(&self.primary.sink);
+            self.fly(batch, sink);
+        }
+        while let Some(batch) = self.dead_letter.turns.next(now, self.dead_letter.most) {
+            let sink = Arc::clone(&self.dead_letter.sink);
+            self.fly(batch, sink);
+        }
+    }
+
+    fn fly(&mut self, batch: BatchId, sink: Arc<dyn ObjectSink>) {
+        let Some(owed) = self.owed.get(&batch) else { return };
+        let (header, redirected) = (owed.header.clone(), owed.redirected.clone());
+        let intended = self.parts.primary.destination();
+        let (outbox, pool) = (self.parts.outbox.clone(), self.parts.edges.pool.clone());
+        let attempt = async move {
+            let body = match pool.block(move || outbox.body(batch)).await {
+                Ok(Ok(body)) => Arc::new(body),
+                Ok(Err(error)) => {
+                    return Verdict::Retry(Fault::new(FaultCode::Damaged, format!("batch file: {error}")));
+                }
+                Err(failed) => return Verdict::Retry(Fault::new(FaultCode::Internal, failed.to_string())),
+            };
+            sink.place(&object(header, redirected, &intended, body)).await
+        };
+        self.flights.spawn(async move {
+            let guarded = tokio::time::timeout(ATTEMPT_MAX, AssertUnwindSafe(attempt).catch_unwind()).await;
+            let verdict = match guarded {
+                Ok(Ok(verdict)) => verdict,
+                Ok(Err(_panic)) => Verdict::Retry(Fault::new(FaultCode::Internal, "the attempt panicked")),
+                Err(_elapsed) => {
+                    Verdict::Retry(Fault::new(FaultCode::TimedOut, format!("no answer in {} s", ATTEMPT_MAX.as_secs())))
+                }
+            };
+            (batch, verdict)
+        });
+    }
+
+    fn wake_at(&self) -> Option<Duration> {
+        let primary = self.primary.turns.wake_at(self.primary.most);
+        let dead_letter = self.dead_letter.turns.wake_at(self.dead_letter.most);
+        primary.into_iter().chain(dead_letter).min()
+    }
+
+    // What others are told.
+
+    fn settled_below(&self) -> Position {
+        let watermark = self.state.forget;
+        self.owed_from.first().map_or(watermark, |(first, _)| watermark.min(*first))
+    }
+
+    fn publish(&self) {
+        let has_room = self.primary.turns.has_room(self.primary.most);
+        self.parts.room.send_if_modified(|room| std::mem::replace(room, has_room) != has_room);
+        let below = self.settled_below();
+        self.parts.settled.send_if_modified(|settled| std::mem::replace(settled, below) != below);
+        let oldest = self.owed_from.first().and_then(|(_, batch)| self.owed.get(batch));
+        self.parts.counters.oldest_sealed_ms.set(oldest.map_or(0, |owed| owed.header.oldest_arrival.as_millis()));
+        self.parts.counters.batches_waiting.set(self.owed.len() as u64);
+    }
+
+    // The ledger.
+
+    /// Writes what has come together: first the ledger, and when that is durable, the unlinks that rely on it.
+    async fn write(&mut self) -> Result<(), LaneError> {
+        if self.entries.is_empty() {
+            return Ok(());
+        }
+        let entries = std::mem::take(&mut self.entries);
+        let settling = std::mem::take(&mut self.settling);
+        let outbox = self.parts.outbox.clone();
+        let unlinked = self
+            .with_ledger(move |ledger| {
+                ledger.append(&entries)?;
+                // A file that cannot be removed now stays in the ledger as settled, and the next start removes it.
+                let is_removed = |batch: &BatchId| match outbox.remove(*batch) {
+                    Ok(()) => true,
+                    Err(error) => {
+                        warn!(%batch, %error, "a settled batch file could not be removed");
+                        false
+                    }
+                };
+                Ok(settling.into_iter().filter(is_removed).collect::<Vec<_>>())
+            })
+            .await?;
+        self.unlinked.extend(unlinked);
+        for batch in std::mem::take(&mut self.turned) {
+            self.dead_letter.turns.add(batch);
+        }
+        Ok(())
+    }
+
+    /// Lends the ledger to a blocking thread.
+    async fn with_ledger<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Ledger) -> Result<T, LaneError> + Send + 'static,
+    ) -> Result<T, LaneError> {
+        let Some(mut ledger) = self.ledger.take() else { return Err(LaneError::Ended("ledger")) };
+        let done = self.parts.edges.pool.block(move || {
+            let result = work(&mut ledger);
+            (ledger, result)
+        });
+        let (ledger, result) = done.await.map_err(LaneError::panicked)?;
+        self.ledger = Some(ledger);
+        result
+    }
+
+    fn checkpoint_due(&self) -> Option<Duration> {
+        let (at, forgotten) = self.checkpointed;
+        if self.ledger.as_ref().is_some_and(|ledger| ledger.grown() > LEDGER_BYTES_MAX) {
+            return Some(Duration::ZERO);
+        }
+        // A checkpoint names every batch that is owed, so a long backlog makes it rarer.
+        let every = CHECKPOINT_EVERY * u32::try_from(1 + self.owed.len() / CHECKPOINT_BATCHES).unwrap_or(u32::MAX);
+        (self.state.forget > forgotten).then_some(at + every)
+    }
+
+    /// Writes the state as a new ledger file, then lets the log forget what every later start will skip.
+    async fn checkpoint(&mut self) -> Result<(), LaneError> {
+        self.write().await?;
+        let unlinked = std::mem::take(&mut self.unlinked);
+        for batch in &unlinked {
+            self.state.unlinked(*batch);
+        }
+        let (outbox, log) = (self.parts.outbox.clone(), self.parts.log.clone());
+        let (state, forget) = (self.state.clone(), self.state.forget);
+        self.with_ledger(move |ledger| {
+            outbox.sync().map_err(LaneError::OutboxFolder)?; // a settled batch leaves the ledger when its unlink is durable
+            ledger.checkpoint(&state)?;
+            if let Err(error) = log.forget(forget) {
+                warn!(%error, "the log could not forget; it will be told again");
+            }
+            Ok(())
+        })
+        .await?;
+        for owed in self.owed.values_mut() {
+            owed.is_recorded = true;
+        }
+        self.checkpointed = (self.now(), forget);
+        Ok(())
+    }
+}
+
+fn sealed(header: &Header) -> Entry {
+    Entry::Sealed { batch: header.batch, pieces: header.pieces.clone() }
+}
+
+fn first_of(header: &Header) -> Position {
+    header.pieces.hull().first
+}
+
+/// The object that a batch file holds, under the name that it has at its destination.
+fn object(header: Header, redirected: Option<String>, intended: &str, body: Arc<dyn Blob>) -> Object {
+    let Content::Object { key, content_type, content_encoding, mut metadata } = header.content;
+    let key = match redirected {
+        None => key,
+        Some(redirected) => {
+            metadata.push(("hydrant-intended-store".to_owned(), visible(intended)));
+            metadata.push(("hydrant-intended-key".to_owned(), visible(&key)));
+            redirected
+        }
+    };
+    Object { batch: header.batch, key, content_type, content_encoding, metadata, body }
+}
+
+/// The extension that an object's key ends with, its dot included.
+fn extension(content: &Content) -> &str {
+    let Content::Object { key, .. } = content;
+    let name = key.rsplit('/').next().unwrap_or(key);
+    name.rfind('.').map_or("", |dot| &name[dot..])
+}
+
+/// Percent-encodes what may not stand in a metadata value, the percent sign included.
+fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_graphic() && byte != b'%' {
+            out.push(char::from(byte))
+        } else {
+            out.push_str(&format!("%{byte:02X}"))
+        }
+    }
+    out
+}

@@ -1,0 +1,287 @@
+//! Lane: a packing loop and a delivery loop with what lies between them, opened from disk and kept running.
+//!
+//! In: a stream's log, folders and stores. Out: objects at their destination. A lane whose loop ends by an error is
+//! opened again from disk after a wait, just as a new process would; one whose files are poisoned is not.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hydrant_core::{BatchId, ObjectSink, Position};
+use hydrant_storage::ledger::{Checkpoint, DamagedBatch, Entry, Ledger, Recovery};
+use hydrant_storage::log::Log;
+use hydrant_storage::outbox::Outbox;
+use hydrant_storage::space::Share;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{error, info, warn};
+
+use super::budget::Account;
+use super::counters::Counters;
+use super::deliver::{self, Deliver, Found, Start};
+use super::health::Ward;
+use super::ledger::Sealed;
+use super::pack::{self, Pack, Packed};
+use super::seal::Sealer;
+use super::{Edges, LaneError, retry};
+use crate::config::spec::{SinkSpec, StreamSpec};
+use crate::streams::{Ailment, Health, State};
+
+/// Sealed batches that packing may be ahead of the delivery loop's notice. They lie on disk; this holds headers.
+const PACKED_MAX: usize = 64;
+
+/// What a lane is made of, for as long as the stream lives.
+#[derive(Clone)]
+pub struct Lane {
+    /// As declared.
+    pub spec: Arc<StreamSpec>,
+    /// The stream's version, for object names.
+    pub version: u64,
+    /// The stream's folder.
+    pub dir: PathBuf,
+    /// The store of its data.
+    pub primary: Arc<dyn ObjectSink>,
+    /// The store of its dead letters.
+    pub dead_letter: Arc<dyn ObjectSink>,
+    /// Its share of the disk.
+    pub share: Arc<Share>,
+    /// Its account with the byte budget.
+    pub account: Arc<Account>,
+    /// How it is.
+    pub health: Arc<Health>,
+    /// What it counts.
+    pub counters: Arc<Counters>,
+    /// Told when an append found no room.
+    pub log_full: Arc<Notify>,
+    /// Everything below this position is to be sealed at once.
+    pub drain: watch::Receiver<Position>,
+    /// Told the position below which everything is settled.
+    pub settled: watch::Sender<Position>,
+    /// How long a stop waits for attempts in flight.
+    pub grace: Duration,
+    /// What the outside looks like.
+    pub edges: Edges,
+}
+
+/// A lane's files, opened and understood. There is no other recovery than this: each start, a restart of the lane and a
+/// crash all come through here.
+pub struct OpenLane {
+    outbox: Outbox,
+    ledger: Ledger,
+    /// The ledger's state with the batches that it has not heard of.
+    state: Checkpoint,
+    found: Vec<Found>,
+    floor: Position,
+}
+
+impl OpenLane {
+    /// Opens the outbox and the ledger of `stream` below `dir` and finds out what is owed. Blocks.
+    ///
+    /// # Errors
+    /// When the files cannot be read, or the ledger is damaged in its middle.
+    pub fn open(stream: &str, dir: &Path, share: &Arc<Share>, edges: &Edges) -> Result<Self, LaneError> {
+        let Edges { files, clock, .. } = edges;
+        let open_error = |error: &dyn std::fmt::Display| LaneError::Open(error.to_string());
+        let (outbox, found) =
+            Outbox::open(&dir.join("outbox"), Arc::clone(files), Arc::clone(clock), Arc::clone(share))
+                .map_err(|error| open_error(&error))?;
+        let (mut ledger, mut state) =
+            Ledger::open(&dir.join("ledger"), Arc::clone(files), Arc::clone(clock), Arc::clone(share))
+                .map_err(|error| open_error(&error))?;
+        state.advance(Position::FIRST);
+        let Recovery { owed, adopted, remove, gone, damaged, strangers, highest } = Recovery::new(&state, found);
+        for name in strangers {
+            warn!(stream, file = name, "this file in the outbox is no batch; it is left alone");
+        }
+        for batch in remove {
+            outbox.remove(batch).map_err(|error| open_error(&error))?;
+        }
+        for batch in gone {
+            state.unlinked(batch);
+        }
+        let mut found: Vec<Found> = owed.into_iter().map(|header| Found { header, is_recorded: true }).collect();
+        for header in adopted {
+            let sealed = Entry::Sealed { batch: header.batch, pieces: header.pieces.clone() };
+            state.apply(&sealed).map_err(|error| open_error(&error))?;
+            found.push(Found { header, is_recorded: false });
+        }
+        if !damaged.is_empty() {
+            let batches: Vec<BatchId> = damaged.iter().map(|damaged| damaged.batch).collect();
+            for DamagedBatch { batch, why, .. } in damaged {
+                give_back(stream, &mut state, batch, &why);
+            }
+            // Before any of the records is sealed again: else a crash would give them back once more.
+            ledger.checkpoint(&state).map_err(|error| open_error(&error))?;
+            for batch in batches {
+                outbox.set_aside(batch).map_err(|error| open_error(&error))?;
+            }
+        }
+        found.sort_by_key(|found| (found.header.pieces.hull().first, found.header.batch));
+        let floor = highest.plus(1).max(state.forget);
+        Ok(Self { outbox, ledger, state, found, floor })
+    }
+
+    /// The lowest position that the log may give to a new record.
+    pub fn floor(&self) -> Position {
+        self.floor
+    }
+
+    /// Everything below this position is sealed: the log has been allowed to forget it.
+    pub fn forgotten(&self) -> Position {
+        self.state.forget
+    }
+
+    /// Whether the lane still owes batches to its destination.
+    pub fn owes(&self) -> bool {
+        !self.found.is_empty()
+    }
+}
+
+/// A batch is gone. What the log still holds of it is packed again; the rest is lost, and counted.
+fn give_back(stream: &str, state: &mut Checkpoint, batch: BatchId, why: &str) {
+    let Some(gone) = state.batches.get(&batch) else { return };
+    let (kept, lost, hull) = (gone.pieces.clone(), gone.pieces_sealed - gone.pieces.len(), gone.hull);
+    state.sealed_above.remove(&kept);
+    state.lost_records += lost;
+    state.unlinked(batch);
+    error!(stream, %batch, why, records = %hull, again = kept.len(), lost, "a batch file is damaged");
+}
+
+impl Lane {
+    /// Runs the lane until it is stopped, opening it again after an error.
+    pub async fn run(self, mut open: OpenLane, log: Log, stop: CancellationToken) {
+        let mut failures = 0;
+        loop {
+            let Err(error) = self.run_once(open, &log, &stop).await else { return };
+            failures += 1;
+            self.fail(&error);
+            if error.is_poison() {
+                return;
+            }
+            open = loop {
+                let wait = retry::wait(failures, self.edges.entropy.fraction(), None);
+                if tokio::time::timeout(wait, stop.cancelled()).await.is_ok() {
+                    return;
+                }
+                let lane = self.clone();
+                let opening =
+                    self.edges.pool.block(move || OpenLane::open(&lane.spec.name, &lane.dir, &lane.share, &lane.edges));
+                match opening.await {
+                    Ok(Ok(open)) => break open,
+                    Ok(Err(error)) => self.fail(&error),
+                    Err(failed) => self.fail(&LaneError::panicked(failed)),
+                }
+                failures += 1;
+            };
+            info!(stream = self.spec.name, "the lane is open again");
+            self.health.set(State::Healthy);
+        }
+    }
+
+    fn fail(&self, error: &LaneError) {
+        error!(stream = self.spec.name, %error, "the lane has stopped");
+        let code = if error.is_poison() { "poisoned" } else { "stopped" };
+        self.health.set(State::Failed(Ailment { since: self.edges.clock.now(), code, message: error.to_string() }));
+    }
+
+    async fn run_once(&self, open: OpenLane, log: &Log, stop: &CancellationToken) -> Result<(), LaneError> {
+        if !open.found.is_empty() {
+            info!(stream = self.spec.name, batches = open.found.len(), "batches are owed from before");
+        }
+        self.counters.watch_outbox(&open.outbox);
+        let (tell, packed) = mpsc::channel::<Packed>(PACKED_MAX);
+        let (room_tx, room) = watch::channel(false);
+        let pack = Pack::new(self.pack_parts(&open, log, tell), room, self.drain.clone());
+        let parts = self.deliver_parts(&open, log, packed, room_tx);
+        let deliver = Deliver::new(Start { ledger: open.ledger, state: open.state, found: open.found }, parts);
+        let halt = stop.child_token();
+        let packing = AbortOnDropHandle::new(tokio::spawn(pack.run(halt.clone())));
+        let delivery = AbortOnDropHandle::new(tokio::spawn(deliver.run(halt.clone())));
+        let (packing, delivery) = both(packing, delivery, &halt).await;
+        if stop.is_cancelled() {
+            for error in [packing.err(), delivery.err()].into_iter().flatten() {
+                warn!(stream = self.spec.name, %error, "the lane ended by an error while stopping");
+            }
+            return Ok(());
+        }
+        // The half that failed by itself tells more than the one that missed it.
+        match (packing, delivery) {
+            (Err(LaneError::Ended(_)) | Ok(()), Err(error)) | (Err(error), _) => Err(error),
+            (Ok(()), Ok(())) => Err(LaneError::Ended("lane")),
+        }
+    }
+
+    fn pack_parts(&self, open: &OpenLane, log: &Log, out: mpsc::Sender<Packed>) -> pack::Parts {
+        let SinkSpec::Objects(objects) = &self.spec.sink;
+        let sealer = Sealer::new(
+            &self.spec,
+            objects,
+            self.version,
+            self.primary.destination(),
+            open.outbox.clone(),
+            &self.edges,
+        );
+        pack::Parts {
+            log: log.clone(),
+            sealed: Sealed::new(open.state.forget, open.state.sealed_above.spans()),
+            account: Arc::clone(&self.account),
+            hints: self.spec.hints,
+            delimiter: objects.delimiter.clone(),
+            sealer: Arc::new(sealer),
+            out,
+            share: Arc::clone(&self.share),
+            log_full: Arc::clone(&self.log_full),
+            counters: Arc::clone(&self.counters),
+            clock: Arc::clone(&self.edges.clock),
+            pool: self.edges.pool.clone(),
+        }
+    }
+
+    fn deliver_parts(
+        &self,
+        open: &OpenLane,
+        log: &Log,
+        packed: mpsc::Receiver<Packed>,
+        room: watch::Sender<bool>,
+    ) -> deliver::Parts {
+        deliver::Parts {
+            stream: self.spec.name.clone(),
+            log: log.clone(),
+            outbox: open.outbox.clone(),
+            primary: Arc::clone(&self.primary),
+            dead_letter: Arc::clone(&self.dead_letter),
+            error_prefix: self.spec.dead_letter.error_prefix.clone(),
+            retry_for: self.spec.retry_for,
+            packed,
+            room,
+            settled: self.settled.clone(),
+            ward: Ward::new(&self.spec.name, Arc::clone(&self.health), Arc::clone(&self.edges.clock)),
+            counters: Arc::clone(&self.counters),
+            edges: self.edges.clone(),
+            grace: self.grace,
+        }
+    }
+}
+
+type Half = AbortOnDropHandle<Result<(), LaneError>>;
+
+/// Waits for both loops; the end of one stops the other.
+async fn both(
+    mut packing: Half,
+    mut delivery: Half,
+    halt: &CancellationToken,
+) -> (Result<(), LaneError>, Result<(), LaneError>) {
+    let flatten =
+        |ended: Result<Result<(), LaneError>, _>| ended.unwrap_or_else(|failed| Err(LaneError::panicked(failed)));
+    tokio::select! {
+        ended = &mut packing => {
+            halt.cancel();
+            (flatten(ended), flatten(delivery.await))
+        }
+        ended = &mut delivery => {
+            halt.cancel();
+            (flatten(packing.await), flatten(ended))
+        }
+    }
+}

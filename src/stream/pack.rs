@@ -1,0 +1,351 @@
+//! Packing loop: from the log to the outbox.
+//!
+//! In: slices of the log, as the byte budget allows. Out: sealed batches, told to the delivery loop in the order in
+//! which they became durable. One task owns all of it; nothing here is locked.
+//!
+//! ```text
+//!   log ──slice──> rest ──records──> buffer ──full, due, pressed──> seals under way ──> delivery loop
+//!    ^                                                                   │
+//!    └──────────────── no room on disk: drop, go back to the watermark ──┘
+//! ```
+//!
+//! Never sends anything, and never tells the log to forget: the delivery loop does when its ledger knows.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hydrant_core::{Clock, Position, Span, Timestamp};
+use hydrant_storage::log::{Frame, Log, Lost, ReadError, Reader, Slice};
+use hydrant_storage::outbox::{Header, SealError};
+use hydrant_storage::space::Share;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use super::budget::{Account, Grant};
+use super::buffer::{Buffer, Now, Reason};
+use super::counters::Counters;
+use super::ledger::Sealed;
+use super::pool::Pool;
+use super::seal::{Outcome, Sealer};
+use super::{LaneError, sleep_until};
+use crate::config::spec::{Delimiter, Hints};
+
+/// Bytes asked of the log at a time: large enough that reading costs little per record, small enough that many
+/// streams can read within the budget.
+const SLICE_BYTES: u64 = 1 << 20;
+/// Seals of one lane that may be under way at once. The pool bounds how many of them compute.
+const SEALS_MAX: usize = 4;
+/// How long a lane that found no room on disk waits at most before it looks again.
+const NO_SPACE_WAIT: Duration = Duration::from_secs(1);
+
+/// What the packing loop tells the delivery loop.
+#[derive(Debug)]
+pub enum Packed {
+    /// This batch is durable in the outbox.
+    Batch(Header),
+    /// These records can never be read again.
+    Lost(Lost),
+    /// These positions were never given to a record.
+    Gap(Span),
+}
+
+/// What the loop is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where records come from.
+    pub log: Log,
+    /// What is sealed already.
+    pub sealed: Sealed,
+    /// Its account with the byte budget.
+    pub account: Arc<Account>,
+    /// When a buffer is sealed.
+    pub hints: Hints,
+    /// What is put behind each record.
+    pub delimiter: Delimiter,
+    /// Makes batch files.
+    pub sealer: Arc<Sealer>,
+    /// Where sealed batches are told.
+    pub out: mpsc::Sender<Packed>,
+    /// The stream's disk share.
+    pub share: Arc<Share>,
+    /// Told when an append was refused because the share is used up.
+    pub log_full: Arc<Notify>,
+    /// Counts.
+    pub counters: Arc<Counters>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Threads.
+    pub pool: Pool,
+}
+
+/// The loop's state.
+#[derive(Debug)]
+pub struct Pack {
+    parts: Parts,
+    /// Whether an attempt could start now.
+    room: watch::Receiver<bool>,
+    /// Everything below this position is to be sealed without waiting for size or age.
+    drain: watch::Receiver<Position>,
+    buffer: Buffer,
+    buffer_grant: Grant,
+    rest: VecDeque<(Frame, Range<usize>)>,
+    rest_grant: Grant,
+    reader: Option<Reader>,
+    reading: Option<JoinHandle<(Reader, Grant, Result<Slice, ReadError>)>>,
+    read_to: Position,
+    seals: JoinSet<Outcome>,
+    /// Age seals wait until the log has been read up to here, or a long outage would make an object of each slice.
+    catch_up_to: Position,
+    no_space: bool,
+}
+
+impl Pack {
+    /// A loop that goes on where the last one ended.
+    ///
+    /// `room` says whether an attempt could start now; everything below `drain` is to be sealed without waiting for
+    /// size or age.
+    pub fn new(parts: Parts, room: watch::Receiver<bool>, drain: watch::Receiver<Position>) -> Self {
+        let watermark = parts.sealed.watermark();
+        Self {
+            buffer: Buffer::new(parts.hints, parts.delimiter.clone()),
+            buffer_grant: parts.account.nothing(),
+            rest: VecDeque::new(),
+            rest_grant: parts.account.nothing(),
+            reader: Some(parts.log.reader(watermark)),
+            reading: None,
+            read_to: watermark,
+            seals: JoinSet::new(),
+            catch_up_to: parts.log.end(),
+            no_space: false,
+            room,
+            drain,
+            parts,
+        }
+    }
+
+    /// Runs until stopped. Seals that have begun are finished and told; buffers are dropped, for the log has them.
+    ///
+    /// # Errors
+    /// When storage fails in a way that this lane cannot go on from.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), LaneError> {
+        loop {
+            self.fill();
+            self.seal_if_asked();
+            self.parts.counters.oldest_buffered_ms.set(self.buffer.oldest_arrival().map_or(0, Timestamp::as_millis));
+            let may_read = self.rest.is_empty() && !self.no_space;
+            let due = self.age_due();
+            tokio::select! {
+                biased; // stop first, then what is finished, then what is new
+                () = stop.cancelled() => break,
+                Some(done) = self.seals.join_next() => self.sealed(done.map_err(LaneError::panicked)?).await?,
+                () = self.parts.account.pressed() => self.seal(Reason::Pressure),
+                () = self.parts.log_full.notified() => self.make_room(),
+                () = sleep_until(&*self.parts.clock, due) => self.seal(Reason::Age),
+                read = finished(&mut self.reading) => self.took(read).await?,
+                grant = granted(&self.parts, self.read_to), if may_read && self.reading.is_none() => self.read(grant),
+                Ok(()) = self.room.changed() => {}
+                Ok(()) = self.drain.changed() => {}
+                () = space_freed(&self.parts.share), if self.no_space && self.seals.is_empty() => self.rewind(),
+            }
+        }
+        while let Some(done) = self.seals.join_next().await {
+            self.sealed(done.map_err(LaneError::panicked)?).await?;
+        }
+        Ok(())
+    }
+
+    /// Moves records from the slice into the buffer until it is full and no further seal may start.
+    fn fill(&mut self) {
+        while !self.no_space
+            && let Some((frame, range)) = self.rest.front_mut()
+        {
+            let now = Now { wall: self.parts.clock.now(), monotonic: self.parts.clock.monotonic() };
+            let before = self.buffer.len();
+            let taken = self.buffer.push(frame, range.clone(), now);
+            range.start += taken;
+            let is_done = range.start >= range.end;
+            self.rest_grant.pour(self.buffer.len() - before, &mut self.buffer_grant);
+            if is_done {
+                self.rest.pop_front();
+            } else if self.seals.len() < SEALS_MAX {
+                self.seal(Reason::Size);
+            } else {
+                return;
+            }
+        }
+        if self.rest.is_empty() {
+            self.rest_grant.resize(0);
+        }
+    }
+
+    fn seal_if_asked(&mut self) {
+        if self.buffer.is_empty() || self.seals.len() >= SEALS_MAX || self.no_space {
+            return;
+        }
+        let reason = if self.buffer.len() >= self.parts.hints.size.get() {
+            Reason::Size
+        } else if *self.drain.borrow() > self.parts.sealed.watermark() && self.is_idle() {
+            Reason::Drain
+        } else if self.parts.hints.interval.is_zero() && *self.room.borrow() && self.seals.is_empty() {
+            Reason::Room
+        } else {
+            return;
+        };
+        self.seal(reason);
+    }
+
+    /// Whether everything that the log held a moment ago is in the buffer.
+    fn is_idle(&self) -> bool {
+        self.rest.is_empty() && self.reading.is_none() && self.read_to >= self.parts.log.end()
+    }
+
+    /// Producers are being refused. If it is the log that fills the share, sealing lets it forget.
+    fn make_room(&mut self) {
+        if self.parts.log.usage().bytes > self.parts.share.used() / 2 && self.seals.is_empty() {
+            self.seal(Reason::LogShare);
+        }
+    }
+
+    fn age_due(&self) -> Option<Duration> {
+        let caught_up = self.read_to >= self.catch_up_to;
+        let zero = self.parts.hints.interval.is_zero(); // sealed for room, not for age
+        if caught_up && !zero && !self.no_space && self.seals.len() < SEALS_MAX { self.buffer.due() } else { None }
+    }
+
+    fn seal(&mut self, reason: Reason) {
+        if self.buffer.is_empty() || self.no_space {
+            return;
+        }
+        let held = self.buffer.take();
+        let mut grant = std::mem::replace(&mut self.buffer_grant, self.parts.account.nothing());
+        grant.sealing();
+        let seal = self.parts.sealer.start(held, grant, reason);
+        self.seals
+            .spawn(async move { seal.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic())) });
+    }
+
+    async fn sealed(&mut self, (reason, result): Outcome) -> Result<(), LaneError> {
+        match result {
+            Ok(header) => {
+                debug!(batch = %header.batch, records = header.records, bytes = header.raw_bytes, reason = reason.as_str(), "sealed");
+                for span in header.pieces.spans() {
+                    self.parts.sealed.insert(span);
+                }
+                self.parts.counters.sealed(reason);
+                self.tell(Packed::Batch(header)).await
+            }
+            Err(SealError::NoSpace(no_space)) => {
+                if !std::mem::replace(&mut self.no_space, true) {
+                    warn!(error = %no_space, "no room on disk for a batch; packing waits");
+                }
+                Ok(())
+            }
+            Err(error) => Err(LaneError::Outbox(error)),
+        }
+    }
+
+    /// Drops what is buffered and goes back to the watermark: nothing is lost, as the log has all of it.
+    fn rewind(&mut self) {
+        self.no_space = false;
+        self.buffer = Buffer::new(self.parts.hints, self.parts.delimiter.clone());
+        self.buffer_grant.resize(0);
+        self.rest.clear();
+        self.rest_grant.resize(0);
+        if let Some(reading) = self.reading.take() {
+            reading.abort(); // its result is dropped with its grant; a read changes nothing
+        }
+        self.read_to = self.parts.sealed.watermark();
+        self.reader = Some(self.parts.log.reader(self.read_to));
+    }
+
+    fn read(&mut self, grant: Grant) {
+        let Some(mut reader) = self.reader.take() else { return };
+        self.reading = Some(self.parts.pool.block(move || {
+            let slice = reader.next(usize::try_from(SLICE_BYTES).unwrap_or(usize::MAX));
+            (reader, grant, slice)
+        }));
+    }
+
+    async fn took(
+        &mut self,
+        (reader, mut grant, slice): (Reader, Grant, Result<Slice, ReadError>),
+    ) -> Result<(), LaneError> {
+        self.reader = Some(reader);
+        let slice = slice.map_err(LaneError::Log)?;
+        for lost in slice.lost {
+            self.lost(lost).await?;
+        }
+        for frame in slice.frames {
+            let span = frame.span();
+            self.skipped(Span { first: self.read_to, end: span.first }).await?;
+            for open in self.parts.sealed.missing(span) {
+                self.rest.push_back((frame.clone(), index(span, open.first)..index(span, open.end)));
+            }
+            self.read_to = span.end;
+        }
+        self.skipped(Span { first: self.read_to, end: slice.end }).await?;
+        self.read_to = self.read_to.max(slice.end);
+        grant.resize(self.rest.iter().map(|(frame, _)| frame.data.len() as u64).sum());
+        self.rest_grant = grant;
+        Ok(())
+    }
+
+    async fn lost(&mut self, lost: Lost) -> Result<(), LaneError> {
+        let open: Vec<Span> = self.parts.sealed.missing(lost.span).collect();
+        for span in open {
+            error!(records = %span, why = lost.why, "records are lost: the log cannot be read there");
+            self.parts.counters.records_lost.add(span.count());
+            self.parts.sealed.insert(span);
+            self.tell(Packed::Lost(Lost { span, why: lost.why.clone() })).await?;
+        }
+        Ok(())
+    }
+
+    /// Positions that the log jumped over when it was opened again. Nobody was ever told of them.
+    async fn skipped(&mut self, gap: Span) -> Result<(), LaneError> {
+        let open: Vec<Span> = self.parts.sealed.missing(gap).collect();
+        for span in open {
+            self.parts.sealed.insert(span);
+            self.tell(Packed::Gap(span)).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell(&mut self, packed: Packed) -> Result<(), LaneError> {
+        self.parts.out.send(packed).await.map_err(|_| LaneError::Ended("delivery loop"))
+    }
+}
+
+/// The index of `position` in a frame that spans `span`.
+fn index(span: Span, position: Position) -> usize {
+    usize::try_from(position.get() - span.first.get()).unwrap_or(usize::MAX)
+}
+
+/// Waits until there is something to read and room to read it into. Cancel safe.
+async fn granted(parts: &Parts, read_to: Position) -> Grant {
+    parts.log.wait_beyond(read_to).await;
+    parts.account.reserve(SLICE_BYTES).await
+}
+
+/// Waits for the read under way; for ever if there is none. Cancel safe.
+async fn finished<T>(reading: &mut Option<JoinHandle<T>>) -> T {
+    let Some(handle) = reading else { return std::future::pending().await };
+    let result = handle.await;
+    *reading = None;
+    match result {
+        Ok(result) => result,
+        Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+        Err(_) => std::future::pending().await, // the runtime is going down
+    }
+}
+
+async fn space_freed(share: &Share) {
+    // A file system that is full for another reason never tells us, so look again now and then.
+    if tokio::time::timeout(NO_SPACE_WAIT, share.freed()).await.is_err() {
+        debug!("looking for room on disk again");
+    }
+}

@@ -1,0 +1,112 @@
+//! Seal: a full buffer becomes a batch file.
+//!
+//! In: what a buffer held. Out: the header of a batch that lies durably in the outbox, under a name and with bytes
+//! that never change again. Compression runs on the pool. Nothing is sent before this has succeeded, and a failed
+//! seal leaves nothing behind: the log still has the records.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hydrant_core::{BatchId, Clock, Entropy, Span};
+use hydrant_storage::outbox::{Content, Header, Outbox, SealError, SinkMark};
+use hydrant_storage::runs::Runs;
+use hydrant_storage::space::Claim;
+use tokio::task::JoinHandle;
+
+use super::budget::Grant;
+use super::buffer::{Held, Reason};
+use super::pool::Pool;
+use crate::config::spec::{ObjectsSpec, StreamSpec};
+use crate::encode::compress;
+use crate::encode::name::NameParts;
+
+/// What a seal needs to know of its lane; shared by the seals under way.
+#[derive(Debug)]
+pub struct Sealer {
+    stream: String,
+    version: u64,
+    objects: ObjectsSpec,
+    sink: SinkMark,
+    outbox: Outbox,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    pool: Pool,
+}
+
+/// The end of a seal.
+pub type Outcome = (Reason, Result<Header, SealError>);
+
+impl Sealer {
+    /// A sealer for the objects of one lane.
+    pub fn new(
+        spec: &StreamSpec,
+        objects: &ObjectsSpec,
+        version: u64,
+        destination: String,
+        outbox: Outbox,
+        edges: &super::Edges,
+    ) -> Self {
+        Self {
+            stream: spec.name.clone(),
+            version,
+            objects: objects.clone(),
+            sink: SinkMark { kind: objects.kind.to_owned(), destination, version },
+            outbox,
+            clock: Arc::clone(&edges.clock),
+            entropy: Arc::clone(&edges.entropy),
+            pool: edges.pool.clone(),
+        }
+    }
+
+    /// Starts a seal. The grant is given back when it has ended, whichever way.
+    pub fn start(self: &Arc<Self>, held: Held, grant: Grant, reason: Reason) -> JoinHandle<Outcome> {
+        let sealer = Arc::clone(self);
+        self.pool.compute(move || {
+            let result = sealer.seal(held);
+            drop(grant);
+            (reason, result)
+        })
+    }
+
+    fn seal(&self, held: Held) -> Result<Header, SealError> {
+        let header = self.header(&held);
+        let body = compress::compress(vec![Bytes::from(held.data)], self.objects.compression);
+        self.outbox.seal(&header, &body, Claim::DataSeal)?;
+        Ok(header)
+    }
+
+    fn header(&self, held: &Held) -> Header {
+        let batch = BatchId::from_random(self.entropy.bytes());
+        let compression = self.objects.compression;
+        Header {
+            batch,
+            sealed_at: self.clock.now(),
+            oldest_arrival: held.oldest_arrival,
+            records: held.records,
+            raw_bytes: held.data.len() as u64,
+            pieces: runs(&held.spans),
+            sink: self.sink.clone(),
+            content: Content::Object {
+                key: self.objects.prefix.key(&NameParts {
+                    stream: &self.stream,
+                    version: self.version,
+                    oldest_arrival: held.oldest_arrival,
+                    batch,
+                    extension: compression.extension(),
+                }),
+                content_type: CONTENT_TYPE.to_owned(),
+                content_encoding: compression.content_encoding().map(str::to_owned),
+                metadata: Vec::new(),
+            },
+        }
+    }
+}
+
+fn runs(spans: &[Span]) -> Runs {
+    let mut runs = Runs::new();
+    spans.iter().for_each(|&span| runs.push_span(span));
+    runs
+}
+
+/// Of every object, whatever records it holds. Source: observed on the service's own objects.
+const CONTENT_TYPE: &str = "application/octet-stream";
