@@ -1,1 +1,222 @@
-//! From specification to running streams: the only file that knows every wing.
+//! From a specification to a running node: the only file that knows every wing.
+//!
+//! ```text
+//!   spec ──> data directory, disk caps, byte budget, commit threads
+//!        ──> per stream: stores, outbox + ledger (what is owed), log (above that), lane
+//!        ──> directory of live streams for the API
+//! ```
+//!
+//! Building never connects: a destination that is down does not stop the start.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hydrant_core::ByteSize;
+use hydrant_core::secret::Secrets;
+use hydrant_sinks::Encryption;
+use hydrant_storage::catalog::{DataDir, Declaration, StreamEntry};
+use hydrant_storage::log::{self, Committers, Log};
+use hydrant_storage::space::{Share, Space};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::config::spec::{SinkSpec, Spec, StreamSpec};
+use crate::stream::Edges;
+use crate::stream::budget::Budget;
+use crate::stream::lane::{Lane, OpenLane};
+use crate::streams::{Identity, LiveStream, Streams};
+
+/// Threads that write and sync logs. Two overlap the fsyncs of busy streams; more only make each wait longer on one
+/// disk.
+const COMMIT_THREADS: usize = 2;
+/// A running node without its listener.
+pub struct Node {
+    /// The live streams.
+    pub streams: Arc<Streams>,
+    /// The byte budget.
+    pub budget: Arc<Budget>,
+    lanes: TaskTracker,
+    stop: CancellationToken,
+    grace: Duration,
+    // Held for what they do when they are dropped: the threads end, the lock is given back. In this order.
+    _committers: Committers,
+    _data: DataDir,
+}
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("data directory: {0}")]
+    Data(String),
+    /// A stream cannot be opened.
+    #[error("stream {stream}: {why}")]
+    Stream {
+        /// Its name.
+        stream: String,
+        /// A sentence.
+        why: String,
+    },
+}
+
+/// Opens the data directory, recovers every stream and starts its lane. Must be called on a runtime; blocks while it
+/// reads the disk.
+///
+/// # Errors
+/// See [`StartError`]. What was opened is closed again; nothing on disk is worse than before.
+pub fn assemble(spec: &Spec, edges: &Edges, secrets: &dyn Secrets) -> Result<Node, StartError> {
+    let server = &spec.server;
+    let mut data =
+        DataDir::open(&server.data, Arc::clone(&edges.files)).map_err(|error| StartError::Data(error.to_string()))?;
+    let space = Space::new(server.disk);
+    let budget = Budget::new(server.memory);
+    let committers = Committers::start(COMMIT_THREADS)
+        .map_err(|error| StartError::Data(format!("start commit threads: {error}")))?;
+    let mut opened = Vec::new();
+    for stream in spec.streams.values() {
+        let fail = |why: String| StartError::Stream { stream: stream.name.clone(), why };
+        let ready = open_stream(
+            stream,
+            server.disk_per_stream,
+            server.grace,
+            edges,
+            secrets,
+            &mut data,
+            &space,
+            &budget,
+            &committers,
+        )
+        .map_err(fail)?;
+        opened.push(ready);
+    }
+    for left in data.undeclared(&spec.streams.keys().map(String::as_str).collect()) {
+        warn!(stream = left.name, bytes = left.bytes, "stream is no longer declared; its data is kept");
+    }
+    let (lanes, stop) = (TaskTracker::new(), CancellationToken::new());
+    let live = opened.into_iter().map(|ready| {
+        lanes.spawn(ready.lane.run(ready.open, ready.live.log().clone(), stop.child_token()));
+        ready.live
+    });
+    let streams = Arc::new(Streams::new(live));
+    lanes.close();
+    info!(streams = spec.streams.len(), data = %server.data.display(), "streams are open");
+    Ok(Node { streams, budget, lanes, stop, grace: server.grace, _committers: committers, _data: data })
+}
+
+impl Node {
+    /// Seals and sends everything that is acknowledged now; resolves when it is settled.
+    pub async fn drain(&self) {
+        for stream in self.streams.list(None) {
+            stream.drain_soon();
+        }
+        for stream in self.streams.list(None) {
+            stream.drain().await;
+        }
+    }
+
+    /// Stops: logs take no more, lanes finish what is under way within the grace period. What is buffered stays in
+    /// the log, what is sealed in the outbox.
+    pub async fn stop(self) {
+        for stream in self.streams.list(None) {
+            stream.log().close();
+        }
+        self.stop.cancel();
+        // A lane ends by itself within the grace period; the second on top is for its last write.
+        if tokio::time::timeout(self.grace + Duration::from_secs(1), self.lanes.wait()).await.is_err() {
+            error!("lanes did not stop in time; what they had under way will be repeated");
+        }
+    }
+}
+
+struct Ready {
+    live: LiveStream,
+    lane: Lane,
+    open: OpenLane,
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "this is where everything meets; each argument is another part of the node"
+)]
+fn open_stream(
+    spec: &StreamSpec,
+    disk: ByteSize,
+    grace: Duration,
+    edges: &Edges,
+    secrets: &dyn Secrets,
+    data: &mut DataDir,
+    space: &Arc<Space>,
+    budget: &Arc<Budget>,
+    committers: &Committers,
+) -> Result<Ready, String> {
+    let SinkSpec::Objects(objects) = &spec.sink;
+    let primary = objects.store.config.build(&objects.encryption, secrets)?;
+    let dead_letter = spec.dead_letter.store.config.build(&Encryption::StoreDefault, secrets)?;
+    let (entry, dir) = declare(spec, objects.kind, edges, data)?;
+    let share = space.share(disk);
+    let spec = Arc::new(spec.clone());
+    let lane = |live: &LiveStream| Lane {
+        spec: Arc::clone(&spec),
+        version: entry.version,
+        dir: dir.clone(),
+        primary,
+        dead_letter,
+        share: Arc::clone(&share),
+        account: Arc::new(budget.account()),
+        health: Arc::clone(live.health()),
+        counters: Arc::clone(live.counters()),
+        log_full: Arc::clone(live.log_full()),
+        drain: live.drain_below(),
+        settled: live.settled_below().clone(),
+        grace,
+        edges: edges.clone(),
+    };
+    let open = OpenLane::open(&spec.name, &dir, &share, edges).map_err(|error| error.to_string())?;
+    let log = open_log(&dir, &entry, &open, edges, &share, committers)?;
+    let live = LiveStream::new(Arc::clone(&spec), identity(&entry), log, Arc::clone(&share));
+    let lane = lane(&live);
+    Ok(Ready { live, lane, open })
+}
+
+fn declare(spec: &StreamSpec, kind: &str, edges: &Edges, data: &mut DataDir) -> Result<(StreamEntry, PathBuf), String> {
+    let incarnation = edges.entropy.number();
+    let declared = Declaration { name: &spec.name, definition: &spec.definition, sink_kind: kind };
+    data.declare(declared, edges.clock.now(), incarnation).map_err(|error| error.to_string())
+}
+
+fn open_log(
+    dir: &Path,
+    entry: &StreamEntry,
+    open: &OpenLane,
+    edges: &Edges,
+    share: &Arc<Share>,
+    committers: &Committers,
+) -> Result<Log, String> {
+    let options =
+        log::Options { floor: open.floor(), forgotten: open.forgotten(), ..log::Options::new(entry.incarnation) };
+    let opened = Log::open(
+        &dir.join("log"),
+        &options,
+        Arc::clone(&edges.files),
+        Arc::clone(&edges.clock),
+        Arc::clone(share),
+        committers,
+    )
+    .map_err(|error| error.to_string())?;
+    for lost in opened.lost {
+        // The packing loop meets the same damage when it reads, and then records and counts it.
+        warn!(records = %lost.span, why = lost.why, "the log is damaged");
+    }
+    Ok(opened.log)
+}
+
+fn identity(entry: &StreamEntry) -> Identity {
+    Identity {
+        incarnation: entry.incarnation,
+        version: entry.version,
+        created_at: entry.created_at,
+        updated_at: entry.updated_at,
+    }
+}

@@ -29,4 +29,8 @@ pub mod encode;
 
 pub mod telemetry;
 
+pub mod system;
+
+pub mod control;
+
 pub mod commands;

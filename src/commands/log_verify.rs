@@ -1,27 +1,56 @@
 //! `hydrant log verify DIR`: reads everything in a data directory and says what is damaged. Never writes.
 
+use std::path::PathBuf;
+
 use clap::Args as ClapArgs;
+use hydrant_storage::files::real::RealFiles;
+use hydrant_storage::verify::{StreamReport, verify};
 
 use super::{Failure, Output};
 
 /// Reads log, outbox and ledger of every stream and says what is damaged. Never writes.
+///
+/// Meant for the directory of a server that does not run; beside a running one it may report what it read while it was
+/// being written.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
   hydrant log verify ./hydrant-data
   hydrant log verify ./hydrant-data --output json
 
-Exit code 4 says that damage was found.")]
+Exit code 4 says that damage was found. A torn end of a file is no damage: what lies there was never acknowledged.")]
 pub(super) struct Args {
     /// The data directory.
     #[arg(value_name = "DIR")]
-    dir: std::path::PathBuf,
+    dir: PathBuf,
 }
 
 /// Does it.
 ///
 /// # Errors
-/// Always, until it is written.
-pub(super) fn run(args: &Args, _out: &mut Output) -> Result<(), Failure> {
-    Err(Failure::failed(format!("not written yet: {args:?}")))
+/// When the directory cannot be read, or damage was found.
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
+    let report = verify(&args.dir, &RealFiles)
+        .map_err(|error| Failure::caused("read the data directory", &error).at(args.dir.display()))?;
+    for stream in &report.streams {
+        tell(stream, out)?;
+    }
+    out.answer(&report)?;
+    match report.damages().count() {
+        0 => out.say(format_args!("{} streams, no damage", report.streams.len())),
+        found => Err(Failure::damage(format!("{found} places are damaged")).at(args.dir.display())),
+    }
+}
+
+fn tell(stream: &StreamReport, out: &mut Output) -> Result<(), Failure> {
+    let StreamReport { name, ledger, outbox, damages, .. } = stream;
+    out.say(format_args!(
+        "{name}: {} batches owed, {} batch files of {} bytes whole, records below {} forgotten, {} records lost so far",
+        ledger.batches_owed, outbox.batches, outbox.bytes, ledger.forget, ledger.lost_records
+    ))?;
+    for damage in damages {
+        let at = damage.offset.map(|offset| format!(" at byte {offset}")).unwrap_or_default();
+        out.say(format_args!("  damaged: {}{at}: {}", damage.path.display(), damage.what))?;
+    }
+    Ok(())
 }

@@ -1,33 +1,201 @@
-//! `hydrant run FILE`: the server.
+//! `hydrant run FILE`: the server. The life of the process on one page.
+
+use std::io;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args as ClapArgs;
+use hydrant_core::secret::Secrets;
+use hydrant_storage::files::real::RealFiles;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
-use super::{Failure, Output};
+use super::failure::look;
+use super::{Failure, Output, block_on};
+use crate::api::{self, Api, Limits, Settings};
+use crate::assemble::{Node, assemble};
+use crate::config::spec::{ServerSpec, Spec};
+use crate::config::{self, Loaded, LocalSecrets};
+use crate::control::{self, Call, Reply, Request};
+use crate::stream::Edges;
+use crate::stream::pool::Pool;
+use crate::system::{SystemClock, SystemEntropy};
+use crate::telemetry::{self, LogFormat, Metrics};
+
+/// How often a caller of `drain` hears how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 /// Runs the server until it is told to stop.
 ///
 /// Opens the data directory (and recovers what a crash left), starts delivery of what is still owed, then listens.
 /// SIGTERM and Ctrl-C stop it: open requests are answered, what is under way is finished within `server.grace`, and
-/// what is only buffered stays on disk for the next start.
+/// what is only buffered stays on disk for the next start. A second signal ends it at once, which loses nothing either.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
   hydrant run hydrant.yaml
   hydrant run hydrant.yaml --data /var/lib/hydrant
-  aws firehose --endpoint-url http://127.0.0.1:4573 list-delivery-streams")]
+  aws firehose --endpoint-url http://127.0.0.1:4573 list-delivery-streams
+
+Environment:
+  HYDRANT_LOG  what is logged: info (default), debug, hydrant=trace, …")]
 pub(super) struct Args {
     /// The configuration.
     #[arg(value_name = "FILE")]
-    file: std::path::PathBuf,
+    file: PathBuf,
     /// The data directory, instead of `server.data`.
     #[arg(long, value_name = "DIR")]
-    data: Option<std::path::PathBuf>,
+    data: Option<PathBuf>,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: LogFormat,
 }
 
 /// Does it.
 ///
 /// # Errors
-/// Always, until it is written.
-pub(super) fn run(args: &Args, _out: &mut Output) -> Result<(), Failure> {
-    Err(Failure::failed(format!("not written yet: {args:?}")))
+/// When the configuration is wrong, the data directory cannot be used, or the address is taken.
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
+    telemetry::log_to_stderr(args.log_format);
+    let Loaded { mut spec, warnings } = config::load(&args.file, &LocalSecrets)?;
+    out.note(warnings.render(look()));
+    if let Some(data) = &args.data {
+        spec.server.data.clone_from(data);
+    }
+    block_on(serve(&spec, &LocalSecrets))?
+}
+
+async fn serve(spec: &Spec, secrets: &dyn Secrets) -> Result<(), Failure> {
+    let server = &spec.server;
+    let edges = edges();
+    let signals = Signals::listen().map_err(|error| Failure::caused("listen for signals", &error))?;
+    let node = assemble(spec, &edges, secrets).map_err(|error| Failure::caused("start", &error))?;
+    let control =
+        control::Listener::bind(&server.data).map_err(|error| Failure::caused("open the control socket", &error))?;
+    let listener = TcpListener::bind(server.listen)
+        .await
+        .map_err(|error| Failure::caused(format!("listen on {}", server.listen), &error))?;
+    let address = listener.local_addr().map_err(|error| Failure::caused("listen", &error))?;
+    if server.credentials.is_empty() {
+        warn!("no credentials are configured: any signature passes, so only this machine may call");
+    }
+    let api = api(server, &node, &edges);
+    let stop = CancellationToken::new();
+    info!(%address, streams = spec.streams.len(), "ready");
+    let mut waiting = tokio::join!(
+        api::server::serve(listener, api, stop.clone(), server.grace),
+        until_told(signals, control, &node, &stop),
+    )
+    .1;
+    info!("stopping");
+    if server.drain_on_stop || !waiting.is_empty() {
+        drain(&node, &mut waiting).await;
+    }
+    node.stop().await;
+    for call in &mut waiting {
+        call.reply(&Reply::Done).await;
+    }
+    info!("stopped");
+    Ok(())
+}
+
+fn edges() -> Edges {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    Edges {
+        clock: Arc::new(SystemClock::start()),
+        entropy: Arc::new(SystemEntropy),
+        files: Arc::new(RealFiles),
+        pool: Pool::new(cores),
+    }
+}
+
+fn api(server: &ServerSpec, node: &Node, edges: &Edges) -> Arc<Api> {
+    let settings = Settings {
+        region: server.region.clone(),
+        account: server.account.clone(),
+        credentials: server.credentials.clone(),
+        limits: Limits::default(),
+    };
+    let metrics = Metrics::new(Arc::clone(&node.streams), Arc::clone(&node.budget), Arc::clone(&edges.clock));
+    let entropy = Arc::clone(&edges.entropy);
+    let edges = api::Edges {
+        clock: Arc::clone(&edges.clock),
+        request_ids: Arc::new(move || uuid::Builder::from_random_bytes(entropy.bytes()).into_uuid()),
+        metrics: Arc::new(move || metrics.render()),
+    };
+    Api::new(settings, Arc::clone(&node.streams), edges)
+}
+
+/// Answers commands until a signal, or a command, says stop. Gives back who waits for the end.
+async fn until_told(
+    mut signals: Signals,
+    control: control::Listener,
+    node: &Node,
+    stop: &CancellationToken,
+) -> Vec<Call> {
+    let told = loop {
+        let call = tokio::select! {
+            () = signals.next() => break Vec::new(),
+            call = control.next() => call,
+        };
+        match call.request {
+            Request::Drain { stop: true } => break vec![call],
+            Request::Drain { stop: false } => {
+                let mut calls = vec![call];
+                tokio::select! {
+                    () = signals.next() => break Vec::new(), // the caller sees the connection end
+                    () = drain(node, &mut calls) => {}
+                }
+                for call in &mut calls {
+                    call.reply(&Reply::Done).await;
+                }
+            }
+        }
+    };
+    stop.cancel();
+    tokio::spawn(end_at_second(signals));
+    told
+}
+
+/// Ends the process at a second signal. Crash safety makes that as good as any other end.
+#[expect(clippy::exit, reason = "an operator who asks twice means now")]
+async fn end_at_second(mut signals: Signals) {
+    signals.next().await;
+    warn!("told to stop again: ending at once; nothing that was acknowledged is lost");
+    std::process::exit(1);
+}
+
+/// Seals and sends everything that is acknowledged now, and tells those who wait how far it is.
+async fn drain(node: &Node, calls: &mut [Call]) {
+    let drained = node.drain();
+    tokio::pin!(drained);
+    while tokio::time::timeout(PROGRESS_EVERY, &mut drained).await.is_err() {
+        let records_waiting = node.streams.list(None).map(|stream| stream.waiting()).sum();
+        for call in calls.iter_mut() {
+            call.reply(&Reply::Progress { records_waiting }).await;
+        }
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

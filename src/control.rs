@@ -1,0 +1,202 @@
+//! The control socket: how a command on the same machine talks to a running server.
+//!
+//! In: one JSON request per connection, on a Unix socket in the data directory that only its owner can open. Out:
+//! JSON lines; progress while the work goes on, and one last line that says how it ended. Nothing here is reachable
+//! from the network.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+/// The socket's name in the data directory.
+const NAME: &str = "control.sock";
+/// Longest request; the commands are a few words.
+const REQUEST_BYTES_MAX: u64 = 4 << 10;
+/// How long a client may take to say what it wants.
+const REQUEST_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// What a server can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Seal and send everything that is acknowledged now.
+    Drain {
+        /// Take no more records, and stop when everything is sent.
+        stop: bool,
+    },
+}
+
+/// A line of the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// It goes on.
+    Progress {
+        /// Records that are not settled yet, in all streams.
+        records_waiting: u64,
+    },
+    /// It is done. The last line.
+    Done,
+    /// It cannot be done. The last line.
+    Failed {
+        /// A sentence.
+        message: String,
+    },
+}
+
+/// The server's end.
+#[derive(Debug)]
+pub struct Listener {
+    listener: UnixListener,
+    // Keeps the address in force, which goes through this open folder.
+    _dir: File,
+    path: PathBuf,
+}
+
+/// A request with the way back to whoever made it.
+#[derive(Debug)]
+pub struct Call {
+    /// What is asked for.
+    pub request: Request,
+    stream: UnixStream,
+}
+
+impl Listener {
+    /// Opens the socket in a data directory that this process has locked. A leftover of a dead process is replaced.
+    ///
+    /// # Errors
+    /// When the socket cannot be made.
+    pub fn bind(data: &Path) -> io::Result<Self> {
+        let path = data.join(NAME);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let (dir, address) = short_address(data)?;
+        let listener = UnixListener::bind(address)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, _dir: dir, path })
+    }
+
+    /// The next request. Cancel safe: a dropped call loses at most a client that was still talking.
+    pub async fn next(&self) -> Call {
+        loop {
+            // A client that is slow, gone or makes no sense is no concern of the server's.
+            let Ok((mut stream, _)) = self.listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(100)).await; // out of file descriptors: let some go
+                continue;
+            };
+            if let Ok(Ok(request)) = tokio::time::timeout(REQUEST_WAIT_MAX, read_request(&mut stream)).await {
+                return Call { request, stream };
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.path).unwrap_or_default(); // the next start removes what is left
+    }
+}
+
+impl Call {
+    /// Tells the caller. Says whether there still is one.
+    pub async fn reply(&mut self, reply: &Reply) -> bool {
+        let Ok(mut line) = serde_json::to_vec(reply) else { return false };
+        line.push(b'\n');
+        self.stream.write_all(&line).await.is_ok()
+    }
+}
+
+/// Asks the server that runs on `data`, and passes each line of its answer to `each` until the last.
+///
+/// # Errors
+/// [`io::ErrorKind::NotFound`] or [`io::ErrorKind::ConnectionRefused`] when no server runs there;
+/// [`io::ErrorKind::UnexpectedEof`] when it ends before it has answered.
+pub async fn ask(data: &Path, request: Request, mut each: impl FnMut(&Reply)) -> io::Result<Reply> {
+    let (_dir, address) = short_address(data)?;
+    let mut stream = UnixStream::connect(address).await?;
+    let mut line = serde_json::to_vec(&request)?;
+    line.push(b'\n');
+    stream.write_all(&line).await?;
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(line) = lines.next_line().await? {
+        let reply: Reply = serde_json::from_str(&line)?;
+        each(&reply);
+        if !matches!(reply, Reply::Progress { .. }) {
+            return Ok(reply);
+        }
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
+}
+
+async fn read_request(stream: &mut UnixStream) -> io::Result<Request> {
+    let mut line = String::new();
+    BufReader::new(stream.take(REQUEST_BYTES_MAX)).read_line(&mut line).await?;
+    Ok(serde_json::from_str(&line)?)
+}
+
+/// The socket's address by way of an open folder: a socket address holds only about a hundred bytes, and data
+/// directories lie deeper than that.
+fn short_address(data: &Path) -> io::Result<(File, PathBuf)> {
+    let dir = File::open(data)?;
+    let address = PathBuf::from(format!("/proc/self/fd/{}/{NAME}", dir.as_raw_fd()));
+    Ok((dir, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_gets_its_progress_and_its_end() {
+        let data = tempfile::tempdir().unwrap();
+        let deep = data.path().join("a".repeat(120));
+        std::fs::create_dir(&deep).unwrap();
+        let listener = Listener::bind(&deep).unwrap();
+        let server = async {
+            let mut call = listener.next().await;
+            assert_eq!(call.request, Request::Drain { stop: true });
+            assert!(call.reply(&Reply::Progress { records_waiting: 7 }).await);
+            assert!(call.reply(&Reply::Done).await);
+        };
+        let mut seen = Vec::new();
+        let client = ask(&deep, Request::Drain { stop: true }, |reply| seen.push(reply.clone()));
+        let (end, ()) = tokio::join!(client, server);
+        assert_eq!(end.unwrap(), Reply::Done);
+        assert_eq!(seen, [Reply::Progress { records_waiting: 7 }, Reply::Done]);
+        let mode = std::fs::metadata(deep.join(NAME)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn without_a_server_the_caller_is_told() {
+        let data = tempfile::tempdir().unwrap();
+        let error = ask(data.path(), Request::Drain { stop: false }, |_| {}).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        drop(Listener::bind(data.path()).unwrap());
+        assert!(!data.path().join(NAME).exists());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_makes_no_sense_does_not_stop_the_next() {
+        let data = tempfile::tempdir().unwrap();
+        let listener = Listener::bind(data.path()).unwrap();
+        let (_dir, address) = short_address(data.path()).unwrap();
+        let mut odd = UnixStream::connect(address).await.unwrap();
+        odd.write_all(b"hello\n").await.unwrap();
+        let (call, asked) = tokio::join!(listener.next(), async {
+            tokio::time::timeout(Duration::from_millis(200), ask(data.path(), Request::Drain { stop: false }, |_| {}))
+                .await
+        });
+        assert_eq!(call.request, Request::Drain { stop: false });
+        assert!(asked.is_err(), "nobody answered it");
+    }
+}
