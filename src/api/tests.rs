@@ -2,6 +2,8 @@
 
 mod kit;
 
+mod figures;
+
 mod record_id;
 mod signatures;
 mod wire;

@@ -17,7 +17,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use base64_simd::STANDARD as BASE64;
+use base64_simd::{AsOut, STANDARD as BASE64};
 use bytes::Bytes;
 use hydrant_core::{Position, Span};
 use hydrant_storage::log::Payloads;
@@ -186,10 +186,17 @@ fn decode_in_place(body: &mut Vec<u8>, slots: Vec<Slot>) -> Result<Vec<u32>, Ser
     for Slot { place, len } in slots {
         match place {
             Place::Within(range) => {
-                let start = range.start;
-                let text = body.get_mut(range).ok_or_else(not_base64)?;
-                BASE64.decode_inplace(text).map_err(|_| not_base64())?;
-                body.copy_within(start..start + len, end);
+                let (front, back) = body.split_at_mut_checked(range.start).ok_or_else(not_base64)?;
+                let text = back.get_mut(..range.len()).ok_or_else(not_base64)?;
+                match front.get_mut(end..end + len) {
+                    // The rule: the gap in front has grown larger than a record.
+                    Some(room) => drop(BASE64.decode(text, room.as_out()).map_err(|_| not_base64())?),
+                    // The first few records still have to be decoded where they are.
+                    None => {
+                        BASE64.decode_inplace(text).map_err(|_| not_base64())?;
+                        body.copy_within(range.start..range.start + len, end);
+                    }
+                }
             }
             Place::Apart(mut text) => {
                 let data = BASE64.decode_inplace(&mut text).map_err(|_| not_base64())?;

@@ -1,5 +1,7 @@
 //! What the tests of the wire share: a signer that is not ours, and requests.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_credential_types::Credentials;
@@ -7,9 +9,11 @@ use aws_sigv4::http_request::{PayloadChecksumKind, SignableBody, SignableRequest
 use aws_sigv4::sign::v4;
 use bytes::Bytes;
 use http::{Method, Request};
-use hydrant_core::Timestamp;
 use hydrant_core::secret::Secret;
+use hydrant_core::{Clock, Timestamp};
+use uuid::Uuid;
 
+use crate::api::{Api, Edges, Limits, Settings};
 use crate::config::spec::Credential;
 
 pub(super) const KEY_ID: &str = "AKIDEXAMPLE";
@@ -106,4 +110,40 @@ pub(super) fn request(signing: &Signing<'_>) -> Request<Bytes> {
     let (instructions, _) = sign(signable, &params).unwrap().into_parts();
     instructions.apply_to_request_http1x(&mut request);
     request
+}
+
+/// A clock that stands still.
+#[derive(Debug)]
+pub(super) struct Stopped(pub(super) Timestamp);
+
+impl Clock for Stopped {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+pub(super) fn edges(now: Timestamp) -> Edges {
+    let ids = AtomicU64::new(0);
+    Edges {
+        clock: Arc::new(Stopped(now)),
+        request_ids: Arc::new(move || Uuid::from_u64_pair(0, ids.fetch_add(1, Relaxed))),
+        metrics: Arc::new(|| "# EOF\n".to_owned()),
+    }
+}
+
+pub(super) fn settings() -> Settings {
+    Settings {
+        region: REGION.to_owned(),
+        account: "000000000000".to_owned(),
+        credentials: vec![credential(KEY_ID, SECRET)],
+        limits: Limits::default(),
+    }
+}
+
+pub(super) fn api_without_streams(now: Timestamp) -> Arc<Api> {
+    Api::new(settings(), Arc::default(), edges(now))
 }
