@@ -1,9 +1,23 @@
 //! Tests of the wire.
 
+#![allow(
+    clippy::string_slice,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a test that slips fails"
+)]
+
 mod kit;
 
-mod figures;
+mod wire;
 
 mod record_id;
+
 mod signatures;
-mod wire;
+
+mod requests;
+
+mod golden;
+
+mod figures;

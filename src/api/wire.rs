@@ -188,14 +188,12 @@ fn decode_in_place(body: &mut Vec<u8>, slots: Vec<Slot>) -> Result<Vec<u32>, Ser
             Place::Within(range) => {
                 let (front, back) = body.split_at_mut_checked(range.start).ok_or_else(not_base64)?;
                 let text = back.get_mut(..range.len()).ok_or_else(not_base64)?;
-                match front.get_mut(end..end + len) {
-                    // The rule: the gap in front has grown larger than a record.
-                    Some(room) => drop(BASE64.decode(text, room.as_out()).map_err(|_| not_base64())?),
-                    // The first few records still have to be decoded where they are.
-                    None => {
-                        BASE64.decode_inplace(text).map_err(|_| not_base64())?;
-                        body.copy_within(range.start..range.start + len, end);
-                    }
+                if let Some(room) = front.get_mut(end..end + len) {
+                    BASE64.decode(text, room.as_out()).map_err(|_| not_base64())?;
+                } else {
+                    // As long as what lies in front is shorter than the record: with the first few of a batch.
+                    BASE64.decode_inplace(text).map_err(|_| not_base64())?;
+                    body.copy_within(range.start..range.start + len, end);
                 }
             }
             Place::Apart(mut text) => {

@@ -32,11 +32,11 @@ const SERVER: &str = "figures-server";
 #[test]
 #[ignore = "prints figures; run it alone"]
 fn taking_a_gigabyte_in() {
-    let mut records = String::new();
-    for index in 0..RECORDS {
+    let record = |index| {
         let data: Vec<u8> = (0..RECORD_BYTES).map(|byte| (byte * 31 + index * 7) as u8).collect();
-        records += &format!("{}{{\"Data\":\"{}\"}}", if index > 0 { "," } else { "" }, BASE64.encode_to_string(data));
-    }
+        format!(r#"{{"Data":"{}"}}"#, BASE64.encode_to_string(data))
+    };
+    let records = (0..RECORDS).map(record).collect::<Vec<_>>().join(",");
     let body = format!(r#"{{"DeliveryStreamName":"absent","Records":[{records}]}}"#).into_bytes();
     let gigabytes = (RECORDS * RECORD_BYTES * ROUNDS) as f64 / 1e9;
 

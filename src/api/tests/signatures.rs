@@ -87,7 +87,7 @@ proptest! {
     #[test]
     fn whatever_the_sdk_signs_is_taken(
         path in "(/([a-z0-9.~:@!$&'()*,;=_-]|%[0-7][0-9A-Fa-f]){0,4}){1,4}",
-        query in "(\\?([a-z0-9.~:@!$'()*,;/_=&+-]|%[0-7][0-9A-Fa-f]|%){0,16})?",
+        query in "(\\?([a-z0-9.~:@!$'()*,;/_=&+-]|%[0-7][0-9A-Fa-f]|%[g-z]){0,16})?",
         value in "[ -~\t]{0,20}",
         body in prop::collection::vec(any::<u8>(), 0..64),
     ) {
@@ -119,7 +119,8 @@ fn a_date_header_will_do_where_there_is_no_other() {
         parts.headers.insert("host", "h".parse().unwrap());
         parts.headers.insert("date", date.parse().unwrap());
         let hash = |data: &[u8]| {
-            digest::digest(&digest::SHA256, data).as_ref().iter().map(|b| format!("{b:02x}")).collect::<String>()
+            let digest = digest::digest(&digest::SHA256, data);
+            digest.as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
         };
         let canonical = format!("POST\n/\n\ndate:{date}\nhost:h\n\ndate;host\n{}", hash(&body));
         let scope = format!("{DATE}/{REGION}/firehose/aws4_request");

@@ -129,7 +129,7 @@ fn decoding_agrees_with_a_decoder_that_is_written_plainly() {
 /// RFC 4648 by the letter: four characters at a time, padded, no bits left over.
 fn plain_base64(text: &str) -> Option<Vec<u8>> {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    if text.len() % 4 != 0 {
+    if !text.len().is_multiple_of(4) {
         return None;
     }
     let digits = text.trim_end_matches('=');
