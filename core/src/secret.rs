@@ -117,6 +117,6 @@ mod tests {
     #[test]
     fn a_secret_prints_as_stars() {
         let secret = Secret::new("hunter2");
-        assert_eq!(format!("{secret} {secret:?} {:?}", [secret.clone()]), "*** *** [***]");
+        assert_eq!(format!("{secret} {secret:?} {:?}", vec![secret.clone()]), "*** *** [***]");
     }
 }

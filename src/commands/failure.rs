@@ -42,7 +42,7 @@ enum Details {
     /// Shown instead of the message where people read: it says the same, longer.
     Text(String),
     /// Everything that is wrong with a document.
-    Report(Report),
+    Report(Box<Report>),
 }
 
 impl Failure {
@@ -159,7 +159,7 @@ impl From<LoadError> for Failure {
             }
             LoadError::Invalid(report) => {
                 let at = report.first_error().map(Finding::place);
-                Self { at, ..Self::configuration(report.summary()) }.with_details(Details::Report(report))
+                Self { at, ..Self::configuration(report.summary()) }.with_details(Details::Report(Box::new(report)))
             }
         }
     }

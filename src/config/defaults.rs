@@ -38,20 +38,20 @@ pub const DISK_PER_STREAM_MIN: ByteSize = ByteSize::mib(16);
 pub const GRACE: Duration = Duration::from_secs(25);
 
 /// Whoever waits longer for a stop has forgotten it.
-pub const GRACE_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3_600);
+pub const GRACE_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
 
 /// The service's own for objects. Source: `BufferingHints`, service API reference.
-pub const HINTS: Hints = Hints { size: ByteSize::mib(5), interval: Duration::from_secs(300) };
+pub const HINTS: Hints = Hints { size: ByteSize::mib(5), interval: Duration::from_mins(5) };
 
 /// Dead letters are waited for by a person, so they are sealed sooner: the shortest the service offers for its
 /// error output.
-pub const DEAD_LETTER_HINTS: Hints = Hints { size: ByteSize::mib(5), interval: Duration::from_secs(60) };
+pub const DEAD_LETTER_HINTS: Hints = Hints { size: ByteSize::mib(5), interval: Duration::from_mins(1) };
 
 /// The service's range. Source: `SizeInMBs`, service API reference.
 pub const SIZE_RANGE: RangeInclusive<ByteSize> = ByteSize::mib(1)..=ByteSize::mib(128);
 
 /// The service's range; zero is its zero buffering. Source: `IntervalInSeconds`, service API reference.
-pub const INTERVAL_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(900);
+pub const INTERVAL_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(15);
 
 /// What lasts longer than a year is `forever`, and should say so.
-pub const RETRY_FOR_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(366 * 86_400);
+pub const RETRY_FOR_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(366 * 24);

@@ -3,6 +3,8 @@
 //! In: problems with their paths, and the document. Out: text. Secrets are masked before anything is drawn.
 
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
 use hydrant_core::problem::{DocPath, Problem};
 use miette::{
@@ -60,8 +62,8 @@ pub enum Look {
 #[derive(Clone, PartialEq, Eq)]
 struct Snippet {
     document: String,
-    text: std::sync::Arc<str>,
-    marked: std::ops::Range<usize>,
+    text: Arc<str>,
+    marked: Range<usize>,
     /// Where the part begins in the document as it is.
     place: LineColumn,
 }
@@ -87,7 +89,7 @@ impl Report {
     /// Looks every problem up and sorts them by place. `secret_keys` as in [`Document::masked`].
     pub(super) fn new(document: &Document, noted: Vec<Noted>, secret_keys: &[String]) -> Self {
         let masked = document.masked(secret_keys);
-        let text: std::sync::Arc<str> = masked.text().into();
+        let text: Arc<str> = masked.text().into();
         let range_of = |noted: &Noted| match noted.mark {
             Mark::Key => document.key(&noted.problem.at),
             Mark::Value => document.value(&noted.problem.at),
@@ -97,10 +99,15 @@ impl Report {
         placed.sort_by_key(|(range, _)| range.start);
         let more = placed.len() > FINDINGS_MAX;
         placed.truncate(FINDINGS_MAX);
-        let finding = |(range, noted): (std::ops::Range<usize>, Noted)| {
+        let finding = |(range, noted): (Range<usize>, Noted)| {
             let Noted { severity, problem: Problem { at: path, message, hint }, .. } = noted;
-            let (marked, place) = (masked.range(&range), document.line_column(range.start));
-            let snippet = Snippet { document: document.name().to_owned(), text: text.clone(), marked, place };
+            let place = document.line_column(range.start);
+            let snippet = Snippet {
+                document: document.name().to_owned(),
+                text: Arc::clone(&text),
+                marked: masked.range(&range),
+                place,
+            };
             Finding { severity, path, message, hint, snippet }
         };
         let findings = placed.into_iter().map(finding).collect();

@@ -44,8 +44,11 @@ impl Keys {
     pub(super) fn at(&self, path: &DocPath) -> Vec<String> {
         let mut here = vec![&self.root];
         for step in path.steps() {
-            here =
-                here.into_iter().flat_map(|schema| self.alternatives(schema)).flat_map(|of| below(of, step)).collect();
+            here = here
+                .into_iter()
+                .flat_map(|schema| self.alternatives(schema))
+                .filter_map(|of| below(of, step))
+                .collect();
         }
         let objects = here.into_iter().flat_map(|schema| self.alternatives(schema));
         let keys = objects.filter_map(|of| of.get("properties")?.as_object()).flat_map(Map::keys);

@@ -81,7 +81,7 @@ mod tests {
         };
         check(b"\n", "is empty");
         check(b"hunter2\xff", "is not text");
-        check(&vec![b'x'; SECRET_BYTES_MAX as usize + 1], "is larger than 65536 bytes");
+        check(&[b'x'; (64 << 10) + 1], "is larger than 65536 bytes");
         let missing = LocalSecrets.resolve(&SecretRef::File("/nonexistent/secret".into())).unwrap_err();
         assert!(missing.starts_with("file /nonexistent/secret cannot be read: "), "{missing}");
         let unset = LocalSecrets.resolve(&SecretRef::Env("HYDRANT_TEST_NOT_SET_ANYWHERE".into())).unwrap_err();

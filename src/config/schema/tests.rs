@@ -52,6 +52,33 @@ fn every_key_is_described() {
     visit("", schema().as_value());
 }
 
+/// Goal: the page tells of every key, and of no key that is not there.
+#[test]
+fn the_configuration_page_tells_of_the_same_keys() {
+    fn visit(value: &Value, keys: &mut BTreeSet<String>) {
+        let properties = value.get("properties").and_then(Value::as_object);
+        keys.extend(properties.into_iter().flat_map(Map::keys).cloned());
+        match value {
+            Value::Object(members) => members.values().for_each(|member| visit(member, keys)),
+            Value::Array(items) => items.iter().for_each(|item| visit(item, keys)),
+            _ => {}
+        }
+    }
+    let mut declared = BTreeSet::new();
+    visit(schema().as_value(), &mut declared);
+    let page = include_str!("../../../docs/configuration.md");
+    let rows =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |")).map(|(key, _)| key.to_owned());
+    let told: BTreeSet<String> = rows.collect();
+    let missing: Vec<_> = declared
+        .iter()
+        .filter(|key| !page.contains(&format!("`{key}`")) && !page.contains(&format!("{{ {key}: ")))
+        .collect();
+    assert!(missing.is_empty(), "the page does not tell of {missing:?}");
+    let gone: Vec<_> = told.difference(&declared).collect();
+    assert!(gone.is_empty(), "the page tells of {gone:?}, which no type knows");
+}
+
 #[test]
 fn keys_are_known_by_their_place() {
     let keys = Keys::new();
