@@ -234,7 +234,7 @@ impl Committer {
             NoSegment::Full
         })?;
         let path = segment::unfinished_path(&rack.dir, self.next);
-        create_with_len(&*rack.files, &path, len).map(|file| Spare { path, file, len }).map_err(|error| {
+        create_with_len(&*rack.files, &path, len).map(|file| Spare { number: 0, path, file, len }).map_err(|error| {
             rack.share.give(len);
             match error.kind() {
                 io::ErrorKind::StorageFull => NoSegment::Full,

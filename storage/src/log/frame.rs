@@ -17,6 +17,7 @@ use crc_fast::{CrcAlgorithm, Digest, checksum};
 use hydrant_core::{Position, Span, Timestamp};
 
 use super::Payloads;
+use super::segment::NUMBER_MAX;
 
 /// Length of a frame's header in bytes.
 pub(super) const HEADER_BYTES: usize = 48;
@@ -133,8 +134,9 @@ impl Header {
         }
         let count = u32_at(bytes, 16)?;
         let first = u64_at(bytes, 24)?;
-        // A position past the end of all positions is nonsense that arithmetic further on could not bear.
-        first.checked_add(u64::from(count))?;
+        if first >= NUMBER_MAX {
+            return None;
+        }
         Some(Self {
             kind: Kind::from_code(u16::try_from(u32_at(bytes, 12)?).ok()?)?,
             count,

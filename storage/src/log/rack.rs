@@ -34,7 +34,7 @@ pub(super) const SPARES_MAX: usize = 4;
 const INDEX_STEP: u64 = 1 << 20;
 
 /// A place in a segment: the record at `position` is in the frame that starts at `offset`, or would be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) position: Position,
     pub(super) offset: u64,
@@ -77,6 +77,8 @@ pub(super) struct Entry {
 /// A file without a use.
 #[derive(Debug)]
 pub(super) struct Spare {
+    /// What it is named by; zero for a new file, which has another kind of name.
+    pub(super) number: u64,
     pub(super) path: PathBuf,
     pub(super) file: Arc<dyn File>,
     pub(super) len: u64,
@@ -109,7 +111,14 @@ pub(super) struct Rack {
     lists: Mutex<Lists>,
     /// Segments that no reader is given any more and whose files are still to be put away. The lock makes forgetting
     /// one at a time; it is held during I/O, and only by those who forget.
-    condemned: Mutex<Vec<Arc<Segment>>>,
+    condemned: Mutex<Condemned>,
+}
+
+#[derive(Debug)]
+struct Condemned {
+    segments: Vec<Arc<Segment>>,
+    /// The number of the next spare file: above all that are in use, so that none is named over another.
+    next_spare: u64,
 }
 
 /// What recovery found, and what changes after it.
@@ -136,7 +145,9 @@ pub(super) enum ForgetError {
 
 impl Rack {
     pub(super) fn new(dir: PathBuf, files: Arc<dyn Files>, share: Arc<Share>, lists: Lists) -> Self {
-        Self { dir, files, share, lists: Mutex::new(lists), condemned: Mutex::default() }
+        let next_spare = lists.spares.iter().map(|spare| spare.number + 1).max().unwrap_or_default();
+        let condemned = Mutex::new(Condemned { segments: Vec::new(), next_spare });
+        Self { dir, files, share, lists: Mutex::new(lists), condemned }
     }
 
     /// Where the record at `position` is, or the first one after it.
@@ -216,26 +227,29 @@ impl Rack {
     /// least `spare_bytes_min`. On return nothing forgotten comes back at the next open.
     pub(super) fn forget(&self, upto: Position, spare_bytes_min: u64) -> Result<(), ForgetError> {
         let mut condemned = self.condemned.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut room = self.condemn(upto, &mut condemned);
-        if condemned.is_empty() {
+        let Condemned { segments, next_spare } = &mut *condemned;
+        let mut room = self.condemn(upto, segments);
+        if segments.is_empty() {
             return Ok(());
         }
         let (mut spares, mut freed) = (Vec::new(), 0);
         let mut outcome = Ok(());
-        while let Some(segment) = condemned.pop() {
+        while let Some(segment) = segments.pop() {
             // Readers get segments only from the list, so once nobody else holds this one, nobody ever will.
             let keep = room > 0 && segment.len >= spare_bytes_min && Arc::strong_count(&segment) == 1;
-            let spare_path = segment::spare_path(&self.dir, segment.base);
+            let spare_path = segment::spare_path(&self.dir, *next_spare);
             let put_away =
                 if keep { self.files.rename(&segment.path, &spare_path) } else { self.files.remove(&segment.path) };
             if let Err(error) = put_away {
-                condemned.push(segment);
+                segments.push(segment);
                 outcome = Err(ForgetError::Later(error));
                 break;
             }
             if keep {
                 room -= 1;
-                spares.push(Spare { path: spare_path, file: Arc::clone(&segment.file), len: segment.len });
+                let (file, number) = (Arc::clone(&segment.file), *next_spare);
+                spares.push(Spare { number, path: spare_path, file, len: segment.len });
+                *next_spare += 1;
             } else {
                 freed += segment.len;
             }
@@ -250,12 +264,12 @@ impl Rack {
     }
 
     /// Takes segments below `upto` off the list; says how many more spares may be kept.
-    fn condemn(&self, upto: Position, condemned: &mut Vec<Arc<Segment>>) -> usize {
+    fn condemn(&self, upto: Position, segments: &mut Vec<Arc<Segment>>) -> usize {
         let mut lists = self.lists();
         lists.forgotten = lists.forgotten.max(upto);
         let in_use = usize::from(lists.active);
         while lists.entries.len() > in_use && lists.entries.front().is_some_and(|entry| entry.end.position <= upto) {
-            condemned.extend(lists.entries.pop_front().map(|entry| entry.segment));
+            segments.extend(lists.entries.pop_front().map(|entry| entry.segment));
         }
         SPARES_MAX.saturating_sub(lists.spares.len())
     }

@@ -15,7 +15,7 @@
 //! header of the next one, so its damage is found, and said, by whoever reads it. Allocates nothing on the disk.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -86,12 +86,12 @@ fn open_files(dir: &Path, options: &Options, files: &dyn Files) -> Result<Opened
                 named_to = named_to.max(base.plus(1));
                 segments.push(open_segment(path, base, options, files)?);
             }
-            Name::Spare if spares.len() < SPARES_MAX => {
+            Name::Spare(number) if spares.len() < SPARES_MAX => {
                 let file = files.open(&path).map_err(OpenError::io("open spare segment", &path))?;
                 let len = file.len().map_err(OpenError::io("measure spare segment", &path))?;
-                spares.push(Spare { path, file, len });
+                spares.push(Spare { number, path, file, len });
             }
-            Name::Spare | Name::Unfinished => files.remove(&path).map_err(OpenError::io("remove", &path))?,
+            Name::Spare(_) | Name::Unfinished => files.remove(&path).map_err(OpenError::io("remove", &path))?,
             Name::Stranger => tracing::warn!(path = %path.display(), "not a file of the log, left alone"),
         }
     }
@@ -175,16 +175,45 @@ pub(super) struct Tail {
     /// At least one past every position that the segment may have used.
     pub(super) next: Position,
     pub(super) lost: Vec<Lost>,
+    /// Where the frames of the last round start: nothing in the file says that they were durable.
+    pub(super) unproven: u64,
 }
 
 /// Makes the newest segment durable as it is, reads it through, and cuts or reports what cannot be read. Everything
 /// below `floor` was durable once.
 fn tail_of(segment: Segment, len_made: u64, floor: Position) -> Result<Tail, OpenError> {
     let path = segment.path.clone();
+    let segment = Arc::new(segment);
+    let tail = scan(&segment, len_made, floor).map_err(OpenError::io("read segment", &path))?;
     // A process that died may have left bytes that only the page cache holds. They would be read, acted on, and gone
-    // after the next power cut.
+    // after the next power cut. If it died of a failed sync, the kernel may even think that they are on the disk, and
+    // sync nothing: so what no later frame vouches for is written once more.
+    match rewrite(&*segment.file, tail.unproven, tail.entry.end.offset) {
+        // Only a file system that writes to another place asks for room. Then a sync must do.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            tracing::warn!(path = %path.display(), %error, "the end of the log could not be written again");
+        }
+        written => written.map_err(OpenError::io("write segment again", &path))?,
+    }
     segment.file.sync().map_err(OpenError::io("sync segment", &path))?;
-    scan(&Arc::new(segment), len_made, floor).map_err(OpenError::io("read segment", &path))
+    Ok(tail)
+}
+
+/// Reads a part of a file and writes the same bytes back, so that the kernel takes them for changed.
+fn rewrite(file: &dyn File, from: u64, to: u64) -> io::Result<()> {
+    let mut at = from;
+    let mut buffer = vec![0; CHUNK_BYTES];
+    while at < to {
+        let wanted = usize::try_from(to - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+        let part = buffer.split_at_mut(wanted).0;
+        let count = file.read_at(at, part)?;
+        if count == 0 {
+            break;
+        }
+        file.write_at(at, &[IoSlice::new(part.split_at(count).0)])?;
+        at += count as u64;
+    }
+    Ok(())
 }
 
 /// Reads a segment through that no later one vouches for. Writes nothing.
@@ -198,16 +227,20 @@ pub(super) fn scan(segment: &Arc<Segment>, len_made: u64, floor: Position) -> io
         let lost = vec![Lost { span: Span { first: base, end }, why }];
         let end = Mark { position: end, offset: segment.len };
         let entry = Entry { segment: Arc::clone(segment), end, index: Index::default() };
-        return Ok(Tail { entry, next: used_at_most.max(end.position), lost });
+        return Ok(Tail { entry, next: used_at_most.max(end.position), lost, unproven: end.offset });
     };
-    let mut scan = Scan { durable: floor, ..Scan::default() };
     let mut at = Mark { position: base, offset: FRAMES_START };
+    let mut scan = Scan { durable: floor, round: Mark { position: Position::ZERO, ..at }, ..Scan::default() };
     while at.offset < segment.len {
         let start = at;
         match walker.step(at.position)? {
             Step::Frame(whole) => {
                 scan.index.note(start);
                 scan.durable = scan.durable.max(whole.header.durable_to);
+                // All frames of a round say the same, so the first that says more than those before starts a round.
+                if whole.header.durable_to > scan.round.position {
+                    scan.round = Mark { position: whole.header.durable_to, offset: start.offset };
+                }
                 at.position = whole.header.span().end;
             }
             Step::Damaged { end } => {
@@ -224,6 +257,10 @@ pub(super) fn scan(segment: &Arc<Segment>, len_made: u64, floor: Position) -> io
         }
         at.offset = walker.offset();
     }
+    if at.position < scan.durable {
+        // The file ends where a frame ends, and yet there was more.
+        scan.holes.push((at, None));
+    }
     let (end, mut lost) = scan.verdict(at);
     // The name of this segment is taken, so the next one must have another.
     let mut next = at.position.max(end.position).max(base.plus(1));
@@ -234,9 +271,9 @@ pub(super) fn scan(segment: &Arc<Segment>, len_made: u64, floor: Position) -> io
         let why = format!("the file was cut from {len_made} to {} bytes; more may be missing here", segment.len);
         lost.push(Lost { span: Span { first: end.position, end: end.position }, why });
     }
-    let Scan { mut index, .. } = scan;
+    let Scan { mut index, round, .. } = scan;
     index.cut(end.position);
-    Ok(Tail { entry: Entry { segment: Arc::clone(segment), end, index }, next, lost })
+    Ok(Tail { entry: Entry { segment: Arc::clone(segment), end, index }, next, lost, unproven: round.offset })
 }
 
 /// What a scan has met.
@@ -246,6 +283,8 @@ struct Scan {
     durable: Position,
     /// Where something could not be read, and at which position reading went on, if it did.
     holes: Vec<(Mark, Option<Position>)>,
+    /// Where the last round started, and what its frames say was durable before it.
+    round: Mark,
     index: Index,
 }
 

@@ -35,6 +35,9 @@ const HEADER_BYTES: usize = 60;
 
 const MAGIC: [u8; 8] = *b"hydr-log";
 
+/// Above every position that a log comes to, and every number of a spare file.
+pub(super) const NUMBER_MAX: u64 = 1 << 63;
+
 /// The layout that this program writes, and the only one it reads.
 pub(super) const VERSION: u32 = 1;
 
@@ -123,7 +126,7 @@ pub(super) enum Name {
     /// A segment that starts at this position.
     Segment(Position),
     /// A file without a use, kept because writing over it is faster than allocating.
-    Spare,
+    Spare(u64),
     /// A segment that was not finished when the process ended. Nothing was acknowledged in it.
     Unfinished,
     /// Not ours.
@@ -134,10 +137,11 @@ impl Name {
     /// What this name says.
     pub(super) fn of(name: &str) -> Self {
         let Some((stem, ending)) = name.rsplit_once('.') else { return Self::Stranger };
-        let number = || (stem.len() == 20).then(|| stem.parse().ok()).flatten().map(Position::new);
+        // Numbers that nobody reaches are not ours either; arithmetic further on need not think of them.
+        let number = || stem.parse().ok().filter(|number| stem.len() == 20 && *number < NUMBER_MAX);
         match (ending, number()) {
-            ("log", Some(base)) => Self::Segment(base),
-            ("spare", Some(_)) => Self::Spare,
+            ("log", Some(base)) => Self::Segment(Position::new(base)),
+            ("spare", Some(number)) => Self::Spare(number),
             ("new", Some(_)) => Self::Unfinished,
             _ => Self::Stranger,
         }
@@ -149,9 +153,10 @@ pub(super) fn path(dir: &Path, base: Position) -> PathBuf {
     dir.join(format!("{:020}.log", base.get()))
 }
 
-/// The path of a file that is no segment any more, named after the one it was.
-pub(super) fn spare_path(dir: &Path, base: Position) -> PathBuf {
-    dir.join(format!("{:020}.spare", base.get()))
+/// The path of a file that is no segment any more. The number is no position: the segment of an earlier life may
+/// have started at the same one.
+pub(super) fn spare_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:020}.spare"))
 }
 
 /// The path of a file that is to become a segment.

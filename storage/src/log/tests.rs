@@ -1,3 +1,15 @@
-//! Tests of the log as its callers see it.
+//! Tests of the log as its callers see it: on a simulated disk that does its worst, and once on a real one.
 
-mod disk;
+mod world;
+
+mod calls;
+
+mod crashes;
+
+mod damage;
+
+mod faults;
+
+mod full;
+
+mod real;

@@ -42,7 +42,8 @@ fn what_was_not_synced_is_kept_dropped_or_torn_at_sectors() {
         write(&*synced_file(files), 100, &[2; 3000]);
         files.crash();
     };
-    let twos = |files: &SimFiles| files.bytes(Path::new("d/a")).iter().filter(|byte| **byte == 2).count();
+    let twos =
+        |files: &SimFiles| -> usize { files.bytes(Path::new("d/a")).iter().map(|byte| usize::from(*byte == 2)).sum() };
     let (kept, dropped) = (seeds_where(run, |files| twos(files) == 3000), seeds_where(run, |files| twos(files) == 0));
     let torn = seeds_where(run, |files| {
         let bytes = files.bytes(Path::new("d/a"));

@@ -1,32 +1,18 @@
 //! The log on the disk of this machine, with its threads.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hydrant_core::{ByteSize, Clock, Position, Span, Timestamp};
+use hydrant_core::{ByteSize, Position, Span};
 
+use super::world::Standing;
 use crate::files::real::RealFiles;
 use crate::log::{Committers, Log, Opened, Options, Payloads};
 use crate::space::Space;
 
-#[derive(Debug)]
-struct TestClock(Instant);
-
-impl Clock for TestClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_700_000_000_000)
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
-
 fn open(dir: &std::path::Path, options: &Options, committers: &Committers) -> Opened {
-    let clock = Arc::new(TestClock(Instant::now()));
     let share = Space::new(ByteSize::gib(10)).share(ByteSize::gib(10));
-    Log::open(dir, options, Arc::new(RealFiles), clock, share, committers).unwrap()
+    Log::open(dir, options, Arc::new(RealFiles), Arc::new(Standing), share, committers).unwrap()
 }
 
 fn payloads(records: &[&[u8]]) -> Payloads {

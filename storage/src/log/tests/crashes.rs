@@ -1,0 +1,171 @@
+//! Any sequence of append, read, forget, crash and reopen keeps every promise.
+
+use std::io::ErrorKind;
+
+use hydrant_core::Position;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::world::World;
+use crate::files::sim::{Op, Times};
+
+#[derive(Clone, Debug)]
+enum Action {
+    /// Requests that are stored in one round.
+    Append(Vec<Vec<usize>>),
+    /// Read all, and check it.
+    Check,
+    /// Forget what lies below this share (of 256) of what is kept.
+    Forget(u8),
+    /// The process ends with these requests in the queue; the disk keeps all.
+    Kill(Vec<Vec<usize>>),
+    /// The power fails with these requests in the queue.
+    Crash(Vec<Vec<usize>>),
+    /// The power fails in the middle of a round: from the n-th operation of a kind on, nothing works any more.
+    CrashDuring(Op, u64, Vec<Vec<usize>>),
+    /// The same while segments are put away.
+    CrashForgetting(Op, u64, u8),
+    /// From here on the ledger names all that was read.
+    Floor,
+}
+
+/// Requests of one to a few records; some of them of one size, so that frames of two lives of a file lie on one
+/// another.
+fn requests() -> impl Strategy<Value = Vec<Vec<usize>>> {
+    let any = vec(0_usize..3000, 1..5);
+    let same = Just(vec![1000]);
+    vec(prop_oneof![any, same], 1..6)
+}
+
+fn actions() -> impl Strategy<Value = Vec<Action>> {
+    let during = prop_oneof![
+        Just(Op::Write),
+        Just(Op::Sync),
+        Just(Op::SyncDir),
+        Just(Op::Rename),
+        Just(Op::Create),
+        Just(Op::Allocate)
+    ];
+    let forgetting = prop_oneof![Just(Op::Rename), Just(Op::Remove), Just(Op::SyncDir)];
+    let action = prop_oneof![
+        8 => requests().prop_map(Action::Append),
+        2 => Just(Action::Check),
+        3 => any::<u8>().prop_map(Action::Forget),
+        1 => requests().prop_map(Action::Kill),
+        2 => requests().prop_map(Action::Crash),
+        3 => (during, 1_u64..5, requests()).prop_map(|(op, nth, requests)| Action::CrashDuring(op, nth, requests)),
+        1 => (forgetting, 1_u64..3, any::<u8>()).prop_map(|(op, nth, share)| Action::CrashForgetting(op, nth, share)),
+        1 => Just(Action::Floor),
+    ];
+    vec(action, 1..30)
+}
+
+impl World {
+    fn act(&mut self, action: &Action) {
+        match action {
+            Action::Append(requests) => {
+                for answer in self.append(requests) {
+                    answer.unwrap();
+                }
+            }
+            Action::Check => self.check(),
+            Action::Forget(share) => self.forget(self.part(*share)).unwrap(),
+            Action::Kill(requests) => {
+                self.leave_queued(requests);
+                self.files.kill();
+                self.reopen();
+            }
+            Action::Crash(requests) => {
+                self.leave_queued(requests);
+                self.files.crash();
+                self.reopen();
+            }
+            Action::CrashDuring(op, nth, requests) => {
+                self.files.fail(*op, *nth, Times::FromThenOn, ErrorKind::Other);
+                self.append(requests);
+                self.files.crash();
+                self.reopen();
+            }
+            Action::CrashForgetting(op, nth, share) => {
+                self.files.fail(*op, *nth, Times::FromThenOn, ErrorKind::Other);
+                self.forget(self.part(*share)).ok();
+                self.files.crash();
+                self.reopen();
+            }
+            Action::Floor => {
+                self.check();
+                self.options.floor = self.log().end();
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        self.files.heal();
+        self.open().unwrap();
+        self.check();
+        // What was told of must be there after the next power cut too.
+        self.files.crash();
+        self.open().unwrap();
+        self.check();
+    }
+
+    /// A position among those that are kept.
+    fn part(&self, share: u8) -> Position {
+        let (from, to) = (self.forgotten.get(), self.log().end().get());
+        Position::new(from + (to.saturating_sub(from)) * u64::from(share) / 255)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_acknowledged_record_is_there_once_in_order_and_nothing_else(seed in any::<u64>(), actions in actions()) {
+        let mut world = World::new(seed);
+        for action in &actions {
+            world.act(action);
+        }
+        world.act(&Action::Crash(Vec::new()));
+    }
+}
+
+#[test]
+fn a_recycled_segment_never_shows_a_frame_of_its_earlier_life() {
+    for seed in 0..60 {
+        let mut world = World::new(seed);
+        let mut recycled = 0;
+        for round in 0..60 {
+            // One record to a frame, all frames of one size: old and new ones start at the same places.
+            world.store(&[900]);
+            if round % 10 == 9 {
+                world.forget(world.log().end()).unwrap();
+                recycled += world.log().usage().spare_bytes;
+            }
+            if round % 7 == 6 {
+                world.leave_queued(&[vec![900]]);
+                let op = if round % 2 == 0 { Op::Sync } else { Op::Write };
+                world.files.fail(op, 1 + seed % 3, Times::FromThenOn, ErrorKind::Other);
+                world.append(&[vec![900], vec![900]]);
+                world.files.crash();
+                world.reopen();
+            }
+        }
+        assert!(recycled > 0, "seed {seed}: no segment was written over");
+    }
+}
+
+#[test]
+fn the_same_seed_and_the_same_calls_leave_the_same_bytes() {
+    let run = |seed| {
+        let mut world = World::new(seed);
+        for length in [10, 3000, 900, 6000, 1] {
+            world.store(&[length; 3]);
+            world.files.crash();
+            world.reopen();
+        }
+        let paths = world.files.paths();
+        let bytes: Vec<_> = paths.iter().map(|path| world.files.bytes(path)).collect();
+        (paths, bytes)
+    };
+    assert_eq!(run(3), run(3));
+}
