@@ -18,4 +18,6 @@ pub mod compress;
 pub mod gzip;
 mod parts;
 
+pub mod decode;
+
 pub use pattern::PatternError;
