@@ -199,7 +199,8 @@ impl Stand {
             let files = Arc::new(RealFiles);
             let options = log::Options::new(incarnation);
             let dir = folder.path().join(name);
-            let log = Log::open(&dir, &options, files, clock, space.share(room), &committers).unwrap().log;
+            let share = space.share(room);
+            let log = Log::open(&dir, &options, files, clock, Arc::clone(&share), &committers).unwrap().log;
             if name == "closed" {
                 log.close();
             }
@@ -210,7 +211,7 @@ impl Stand {
                 updated_at: (name == "web-kms").then_some(Timestamp::from_millis(1_517_595_999_000)),
             };
             logs.insert(name, log.clone());
-            streams.push(LiveStream::new(spec, identity, log, Arc::default()));
+            streams.push(LiveStream::new(spec, identity, log, share));
         }
         let api = Api::new(settings, Arc::new(Streams::new(streams)), edges(NOW));
         Self { api, logs, _committers: committers, _folder: folder }
