@@ -39,3 +39,6 @@ mod poison;
 
 #[cfg(test)]
 mod testing;
+
+#[cfg(test)]
+mod tests;

@@ -180,14 +180,14 @@ impl Ledger {
         let path = folder.path(&file_name(number));
         let fail = |source| OpenError::Io { path: path.clone(), source };
         let file = folder.files.open(&path).map_err(fail)?;
-        let (len, scanned) = scan(&*file, &path, number)?;
-        cut(&*file, &scanned).map_err(fail)?;
+        let (bytes, scanned) = scan(&*file, &path, number)?;
+        renew(&*file, &bytes, &scanned).map_err(fail)?;
         // What an earlier process wrote and could not sync any more is acted on only after this.
         folder.sync_file(&*file).and_then(|()| folder.sync()).map_err(|error| fail(io::Error::other(error)))?;
         for older in names.iter().filter(|name| number_of(name).is_some_and(|older| older < number)) {
             folder.remove(older).map_err(fail)?;
         }
-        let allocated = as_u64(len);
+        let allocated = as_u64(bytes.len());
         share.occupy(allocated);
         let current = Current {
             file,
@@ -340,19 +340,23 @@ pub(crate) fn verify(files: &dyn Files, dir: &Path) -> Result<Option<Scanned>, O
     scan(&*file, &path, number).map(|(_, scanned)| Some(scanned))
 }
 
-/// How long the file is, and what it says.
-fn scan(file: &dyn File, path: &Path, number: u64) -> Result<(usize, Scanned), OpenError> {
+/// The bytes of the file, and what they say.
+fn scan(file: &dyn File, path: &Path, number: u64) -> Result<(Vec<u8>, Scanned), OpenError> {
     let damaged = |offset, damage| OpenError::Damaged { path: path.to_owned(), offset: as_u64(offset), damage };
     let bytes = read_whole(file).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
     let bytes = bytes.ok_or_else(|| damaged(0, Damage::TooLarge))?;
     let scanned = format::scan(&bytes, number).map_err(|(offset, damage)| damaged(offset, damage))?;
-    Ok((bytes.len(), scanned))
+    Ok((bytes, scanned))
 }
 
-/// Writes zeros over a torn tail, so that nothing of it can ever be taken for a frame.
-fn cut(file: &dyn File, scanned: &Scanned) -> io::Result<()> {
+/// Writes what was read once more, and zeros over a torn tail, so that nothing of it can ever be taken for a frame.
+///
+/// If an fsync failed in an earlier process, what it should have kept may still be read and yet never reach the
+/// disk: the kernel takes it for clean. Written again, it is kept by the next fsync.
+fn renew(file: &dyn File, bytes: &[u8], scanned: &Scanned) -> io::Result<()> {
     let zeros = vec![0; scanned.torn_end - scanned.end];
-    if zeros.is_empty() { Ok(()) } else { file.write_at(as_u64(scanned.end), &[IoSlice::new(&zeros)]) }
+    let (believed, _) = bytes.split_at(scanned.end);
+    file.write_at(0, &[IoSlice::new(believed), IoSlice::new(&zeros)])
 }
 
 /// The whole file; `None` when it is larger than a ledger gets.
