@@ -43,10 +43,10 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
 }
 
 fn tell(stream: &StreamReport, out: &mut Output) -> Result<(), Failure> {
-    let StreamReport { name, ledger, outbox, damages, .. } = stream;
+    let StreamReport { name, log, ledger, outbox, damages, .. } = stream;
     out.say(format_args!(
-        "{name}: {} batches owed, {} batch files of {} bytes whole, records below {} forgotten, {} records lost so far",
-        ledger.batches_owed, outbox.batches, outbox.bytes, ledger.forget, ledger.lost_records
+        "{name}: {} records in {} segments whole, {} batches owed, {} batch files of {} bytes whole, records below {} forgotten, {} records lost so far",
+        log.records, log.segments, ledger.batches_owed, outbox.batches, outbox.bytes, ledger.forget, ledger.lost_records
     ))?;
     for damage in damages {
         let at = damage.offset.map(|offset| format!(" at byte {offset}")).unwrap_or_default();

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::catalog::{self, OpenError};
 use crate::files::Files;
 use crate::ledger::{self, Checkpoint, Recovery};
+use crate::log::{self, Checked};
 use crate::outbox::{self, Found};
 
 /// What was read in a data directory.
@@ -34,12 +35,29 @@ pub struct StreamReport {
     pub name: String,
     /// Its folder.
     pub dir: PathBuf,
+    /// The log.
+    pub log: LogSummary,
     /// The ledger.
     pub ledger: LedgerSummary,
     /// The outbox.
     pub outbox: OutboxSummary,
     /// Everything that is not as it was written.
     pub damages: Vec<Damage>,
+}
+
+/// What a log holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LogSummary {
+    /// Files with records.
+    pub segments: u64,
+    /// Their length together.
+    pub bytes: u64,
+    /// Records whose every byte was checked and is right.
+    pub records: u64,
+    /// Position of the first record that it may hold.
+    pub first: u64,
+    /// One past the last.
+    pub end: u64,
 }
 
 /// What a ledger says.
@@ -89,14 +107,44 @@ pub struct Damage {
 /// When it is no data directory, or its catalog cannot be read. Whatever is wrong with a stream is in the report.
 pub fn verify(dir: &Path, files: &dyn Files) -> Result<Report, OpenError> {
     let streams = catalog::read(dir, files)?;
-    Ok(Report { streams: streams.into_iter().map(|(name, (_, dir))| verify_stream(name, dir, files)).collect() })
+    Ok(Report {
+        streams: streams
+            .into_iter()
+            .map(|(name, (entry, dir))| verify_stream(name, entry.incarnation, dir, files))
+            .collect(),
+    })
 }
 
-fn verify_stream(name: String, dir: PathBuf, files: &dyn Files) -> StreamReport {
+fn verify_stream(name: String, incarnation: u64, dir: PathBuf, files: &dyn Files) -> StreamReport {
     let mut damages = Vec::new();
     let (ledger, checkpoint) = verify_ledger(files, &dir.join("ledger"), &mut damages);
     let outbox = verify_outbox(files, &dir.join("outbox"), checkpoint.as_ref(), &mut damages);
-    StreamReport { name, dir, ledger, outbox, damages }
+    let log = verify_log(files, &dir.join("log"), incarnation, checkpoint.as_ref(), &mut damages);
+    StreamReport { name, dir, log, ledger, outbox, damages }
+}
+
+/// Without a ledger nobody knows what was forgotten, so nothing is missed.
+fn verify_log(
+    files: &dyn Files,
+    dir: &Path,
+    incarnation: u64,
+    checkpoint: Option<&Checkpoint>,
+    damages: &mut Vec<Damage>,
+) -> LogSummary {
+    let known = checkpoint.map(|checkpoint| log::Known {
+        forgotten: checkpoint.forget,
+        floor: checkpoint.highest.plus(1).max(checkpoint.forget),
+    });
+    match log::check(dir, incarnation, known, files) {
+        Ok(Checked { segments, bytes, records, span, damages: found }) => {
+            damages.extend(found.into_iter().map(|log::Damage { path, offset, what }| Damage { path, offset, what }));
+            LogSummary { segments, bytes, records, first: span.first.get(), end: span.end.get() }
+        }
+        Err(error) => {
+            damages.push(Damage { path: dir.to_owned(), offset: None, what: error.to_string() });
+            LogSummary::default()
+        }
+    }
 }
 
 fn verify_ledger(files: &dyn Files, dir: &Path, damages: &mut Vec<Damage>) -> (LedgerSummary, Option<Checkpoint>) {

@@ -29,7 +29,11 @@ mod walk;
 
 mod rack;
 
+mod tail;
+
 mod recover;
+
+mod check;
 
 mod commit;
 
@@ -53,6 +57,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use crate::files::Files;
 use crate::space::Share;
 use crate::timing::{Histogram, Timings};
+pub(crate) use check::{Checked, Damage, Known, check};
 use commit::{Committer, Pending, Round};
 pub use committers::Committers;
 use committers::Pool;

@@ -7,7 +7,8 @@ use hydrant_core::Position;
 
 use super::world::{DIR, Read, World};
 use crate::files::Files;
-use crate::log::AppendError;
+use crate::files::sim::{Op, Times};
+use crate::log::{AppendError, Checked, Known, check};
 
 /// Three requests to a segment, two segments, closed as a process that is killed leaves them.
 fn written() -> World {
@@ -26,6 +27,16 @@ fn read(world: &mut World) -> Read {
     let read = world.check_but_for_losses();
     assert_eq!(before, world.promised, "something was invented");
     read
+}
+
+/// What checking says of the log on this disk, without changing it.
+fn check_log(world: &World) -> Checked {
+    let known = Known { forgotten: world.forgotten, floor: world.options.floor };
+    let before = world.files.trace().len();
+    let checked = check(Path::new(DIR), world.options.incarnation, Some(known), &world.files).unwrap();
+    let changes = |(op, _): &(Op, _)| Op::CHANGES.contains(op);
+    assert!(!world.files.trace()[before..].iter().any(changes), "checking writes nothing");
+    checked
 }
 
 fn missing(world: &World, read: &Read) -> Vec<Position> {
@@ -191,8 +202,32 @@ fn a_segment_of_another_stream_or_another_layout_is_refused() {
 }
 
 #[test]
+fn checking_finds_every_damage_and_its_place_and_changes_nothing() {
+    let origin = written();
+    let whole = check_log(&origin);
+    assert_eq!((whole.segments, whole.records), (2, origin.promised.len() as u64));
+    assert!(whole.damages.is_empty(), "{:?}", whole.damages);
+    for path in origin.segments() {
+        for at in (0..64).chain(2048..2112).chain(4096..origin.files.bytes(&path).len()) {
+            let mut world = origin.fork(0);
+            world.files.damage(&path, |bytes| bytes[at] ^= 0x10);
+            let checked = check_log(&world);
+            let costs = checked.records < whole.records;
+            assert_eq!(checked.damages.is_empty(), at >= 4096 && !costs, "byte {at}: {:?}", checked.damages);
+            assert!(checked.damages.iter().all(|damage| damage.path == path));
+            if at % 64 == 0 {
+                let read = read(&mut world);
+                assert_eq!(checked.records, read.records.len() as u64, "byte {at}");
+            }
+        }
+    }
+    let world = origin.fork(0);
+    world.files.remove(&world.segments()[0]).unwrap();
+    assert_eq!(check_log(&world).damages[0].what, "records 1..9: no segment holds these records");
+}
+
+#[test]
 fn a_disk_that_cannot_be_read_loses_nothing() {
-    use crate::files::sim::{Op, Times};
     let mut world = written();
     world.files.fail(Op::Read, 2, Times::Once, std::io::ErrorKind::Other);
     let mut reader = world.log().reader(Position::ZERO);
