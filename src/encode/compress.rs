@@ -24,8 +24,8 @@
 //!  9   45  7.95  0.985    9   67  8.64  0.906    9   94  7.62  1.027
 //! ```
 //!
-//! What a thread keeps between objects (compressor and room for the output) makes objects of 5 MiB some 5 % and those
-//! of 4 KB some 40 % cheaper than starting anew.
+//! What a thread keeps between objects (compressor and room for the output) makes objects of 5 MiB some 5 % cheaper
+//! than starting anew, and those of 4 KB some 10 % (gzip) to 35 % (zstd).
 
 use std::cell::RefCell;
 use std::io::{self, Write};
