@@ -18,6 +18,8 @@ mod header;
 mod reserve;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hydrant_core::{BatchId, Blob, ByteSize, PieceId, Position, Span, Timestamp};
+use hydrant_core::{BatchId, Blob, ByteSize};
 use proptest::prelude::*;
 
+use super::testing::{body, header};
 use super::*;
 use crate::files::sim::{Op, SimFiles, Times};
-use crate::runs::Runs;
 use crate::testing::{StillClock, share};
 
 const DIR: &str = "/data/outbox";
@@ -23,33 +23,6 @@ fn open_with(files: &SimFiles, share: Arc<Share>) -> (Outbox, Vec<Found>) {
 
 fn open(files: &SimFiles) -> (Outbox, Vec<Found>) {
     open_with(files, share(ByteSize::mib(64)))
-}
-
-fn header(number: u8) -> Header {
-    let mut pieces: Runs = [Span::new(Position::new(u64::from(number) * 10), 7)].into_iter().collect();
-    pieces.push(PieceId { position: Position::new(u64::from(number) * 10 + 8), sub: 1, of: 3 });
-    Header {
-        batch: BatchId::from_bytes([number; 16]),
-        sealed_at: Timestamp::from_millis(1_700_000_000_000 + u64::from(number)),
-        oldest_arrival: Timestamp::from_millis(1_700_000_000_000),
-        records: 8,
-        raw_bytes: 1234,
-        pieces,
-        sink: SinkMark { kind: "s3".into(), destination: "s3://events".into(), version: 3 },
-        content: Content::Object {
-            key: format!("2026/11/21/12/web-{number}.gz"),
-            content_type: "application/octet-stream".into(),
-            content_encoding: Some("gzip".into()),
-            metadata: vec![("stream".into(), "web".into())],
-        },
-    }
-}
-
-/// Bytes that differ in every block, in parts that are cut anywhere.
-fn body(number: u8, len: usize) -> Vec<Bytes> {
-    let bytes: Vec<u8> = (0..len).map(|at| (at ^ (at >> 8) ^ (at >> 16) ^ usize::from(number)) as u8).collect();
-    let cut = len / 3;
-    vec![Bytes::copy_from_slice(&bytes[..cut]), Bytes::new(), Bytes::copy_from_slice(&bytes[cut..])]
 }
 
 fn sealed(files: &SimFiles, number: u8, len: usize) -> Outbox {
