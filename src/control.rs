@@ -54,7 +54,7 @@ pub enum Reply {
 /// The server's end.
 #[derive(Debug)]
 pub struct Listener {
-    listener: UnixListener,
+    socket: UnixListener,
     // Keeps the address in force, which goes through this open folder.
     _dir: File,
     path: PathBuf,
@@ -80,16 +80,16 @@ impl Listener {
             _ => {}
         }
         let (dir, address) = short_address(data)?;
-        let listener = UnixListener::bind(address)?;
+        let socket = UnixListener::bind(address)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, _dir: dir, path })
+        Ok(Self { socket, _dir: dir, path })
     }
 
     /// The next request. Cancel safe: a dropped call loses at most a client that was still talking.
     pub async fn next(&self) -> Call {
         loop {
             // A client that is slow, gone or makes no sense is no concern of the server's.
-            let Ok((mut stream, _)) = self.listener.accept().await else {
+            let Ok((mut stream, _)) = self.socket.accept().await else {
                 tokio::time::sleep(Duration::from_millis(100)).await; // out of file descriptors: let some go
                 continue;
             };
@@ -182,7 +182,7 @@ mod tests {
         let error = ask(data.path(), Request::Drain { stop: false }, |_| {}).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         drop(Listener::bind(data.path()).unwrap());
-        assert!(!data.path().join(NAME).exists());
+        assert_eq!(std::fs::metadata(data.path().join(NAME)).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[tokio::test]

@@ -142,7 +142,7 @@ impl LiveStream {
                 self.counters.records_in.add(records);
                 self.counters.bytes_in.add(bytes);
             }
-            Err(AppendError::Full { .. }) => {
+            Err(AppendError::Full) => {
                 self.counters.records_throttled.add(records);
                 self.log_full.notify_one();
             }

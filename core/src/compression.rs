@@ -24,7 +24,7 @@ pub enum Compression {
 /// How hard gzip tries: the ratio classes of zlib, or as fast as it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GzipLevel {
-    /// Half the work of level 1 for nearly its size.
+    /// The least work there is, for objects some two fifths larger than those of level 1.
     Fast,
     /// A ratio class of zlib, 1 to 9.
     Class(u8),

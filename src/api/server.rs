@@ -3,7 +3,7 @@
 //! HTTP/1.1 and HTTP/2 without TLS on one port, told apart by their first bytes. Each connection is one task that owns
 //! it; the streams of an HTTP/2 connection are tasks of the same tracker, so that a stop can wait for all of them.
 //!
-//! A connection lives by the clock of [`activity`]: it may be idle for a while, a head must be complete soon after its
+//! A connection lives by the clock of `activity`: it may be idle for a while, a head must be complete soon after its
 //! first byte, and while a request is being answered the limits of its body rule. When all connections are taken,
 //! idle ones are closed early to make room; a client that still finds none is told to come back.
 //!

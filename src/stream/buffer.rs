@@ -144,7 +144,7 @@ impl Buffer {
     fn note(&mut self, frame: &Frame, span: Span, now: Now) {
         if self.is_empty() {
             let age = now.wall.since(frame.arrived_at).min(self.hints.interval);
-            self.due = Some(now.monotonic + (self.hints.interval - age));
+            self.due = Some(now.monotonic + self.hints.interval.saturating_sub(age));
             self.held.oldest_arrival = frame.arrived_at;
         }
         self.held.oldest_arrival = self.held.oldest_arrival.min(frame.arrived_at);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn buffer(size: u64, delimiter: Delimiter) -> Buffer {
-        Buffer::new(Hints { size: ByteSize::bytes(size), interval: Duration::from_secs(60) }, delimiter)
+        Buffer::new(Hints { size: ByteSize::bytes(size), interval: Duration::from_mins(1) }, delimiter)
     }
 
     fn span(first: u64, end: u64) -> Span {
@@ -245,7 +245,7 @@ mod tests {
         let due_after = |arrived_ms| {
             let mut buffer = buffer(100, Delimiter::None);
             buffer.push(&frame(1, arrived_ms, &[b"a"]), 0..1, NOW);
-            (buffer.due().unwrap() - NOW.monotonic).as_millis()
+            buffer.due().unwrap().checked_sub(NOW.monotonic).unwrap().as_millis()
         };
         assert_eq!(due_after(100_000), 60_000, "accepted now");
         assert_eq!(due_after(70_000), 30_000, "accepted half a minute ago");

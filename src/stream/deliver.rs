@@ -37,7 +37,7 @@ use crate::config::spec::RetryFor;
 use crate::encode::name::{ErrorPrefix, ErrorType, NameParts};
 
 /// Longest attempt. Sinks have shorter time-outs of their own; this one catches a sink that forgot.
-const ATTEMPT_MAX: Duration = Duration::from_secs(900);
+const ATTEMPT_MAX: Duration = Duration::from_mins(15);
 /// How long a checkpoint waits at least after the last one, when there is something that the log may forget.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// Batches owed that make a checkpoint rarer by another [`CHECKPOINT_EVERY`].
@@ -229,7 +229,7 @@ impl Deliver {
         match packed {
             Some(Packed::Batch(header)) => {
                 self.state.apply(&sealed(&header))?;
-                self.owe(header, None, false);
+                self.owe(*header, None, false);
             }
             Some(Packed::Gap(span)) => self.state.sealed_above.push_span(span),
             Some(Packed::Lost(lost)) => self.enter(Entry::Lost { span: lost.span, why: lost.why })?,
@@ -522,13 +522,8 @@ fn extension(content: &Content) -> &str {
 
 /// Percent-encodes what may not stand in a metadata value, the percent sign included.
 fn visible(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_graphic() && byte != b'%' {
-            out.push(char::from(byte))
-        } else {
-            out.push_str(&format!("%{byte:02X}"))
-        }
-    }
-    out
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
+    text.bytes()
+        .map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }

@@ -16,7 +16,7 @@ use crate::streams::{Ailment, Health, State};
 /// How long a fault that passes by itself may last before somebody should look.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a fault that lasts is logged again.
-const REMIND_EVERY: Duration = Duration::from_secs(300);
+const REMIND_EVERY: Duration = Duration::from_mins(5);
 
 /// Watches over one stream.
 #[derive(Debug)]

@@ -227,7 +227,7 @@ impl Lane {
             sealed: Sealed::new(open.state.forget, open.state.sealed_above.spans()),
             account: Arc::clone(&self.account),
             hints: self.spec.hints,
-            delimiter: objects.delimiter.clone(),
+            delimiter: objects.delimiter,
             sealer: Arc::new(sealer),
             out,
             share: Arc::clone(&self.share),

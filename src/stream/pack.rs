@@ -30,6 +30,7 @@ use super::buffer::{Buffer, Now, Reason};
 use super::counters::Counters;
 use super::ledger::Sealed;
 use super::pool::Pool;
+use super::pool::finish;
 use super::seal::{Outcome, Sealer};
 use super::{LaneError, sleep_until};
 use crate::config::spec::{Delimiter, Hints};
@@ -46,12 +47,15 @@ const NO_SPACE_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub enum Packed {
     /// This batch is durable in the outbox.
-    Batch(Header),
+    Batch(Box<Header>),
     /// These records can never be read again.
     Lost(Lost),
     /// These positions were never given to a record.
     Gap(Span),
 }
+
+/// The end of a read: the reader to go on with, the room that was taken, what was read.
+type Read = (Reader, Grant, Result<Slice, ReadError>);
 
 /// What the loop is made of.
 #[derive(Debug)]
@@ -95,7 +99,7 @@ pub struct Pack {
     rest: VecDeque<(Frame, Range<usize>)>,
     rest_grant: Grant,
     reader: Option<Reader>,
-    reading: Option<JoinHandle<(Reader, Grant, Result<Slice, ReadError>)>>,
+    reading: Option<JoinHandle<Read>>,
     read_to: Position,
     seals: JoinSet<Outcome>,
     /// Age seals wait until the log has been read up to here, or a long outage would make an object of each slice.
@@ -111,7 +115,7 @@ impl Pack {
     pub fn new(parts: Parts, room: watch::Receiver<bool>, drain: watch::Receiver<Position>) -> Self {
         let watermark = parts.sealed.watermark();
         Self {
-            buffer: Buffer::new(parts.hints, parts.delimiter.clone()),
+            buffer: Buffer::new(parts.hints, parts.delimiter),
             buffer_grant: parts.account.nothing(),
             rest: VecDeque::new(),
             rest_grant: parts.account.nothing(),
@@ -223,9 +227,7 @@ impl Pack {
         let held = self.buffer.take();
         let mut grant = std::mem::replace(&mut self.buffer_grant, self.parts.account.nothing());
         grant.sealing();
-        let seal = self.parts.sealer.start(held, grant, reason);
-        self.seals
-            .spawn(async move { seal.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic())) });
+        self.seals.spawn(Arc::clone(&self.parts.sealer).seal(held, grant, reason));
     }
 
     async fn sealed(&mut self, (reason, result): Outcome) -> Result<(), LaneError> {
@@ -236,7 +238,7 @@ impl Pack {
                     self.parts.sealed.insert(span);
                 }
                 self.parts.counters.sealed(reason);
-                self.tell(Packed::Batch(header)).await
+                self.tell(Packed::Batch(Box::new(header))).await
             }
             Err(SealError::NoSpace(no_space)) => {
                 if !std::mem::replace(&mut self.no_space, true) {
@@ -251,7 +253,7 @@ impl Pack {
     /// Drops what is buffered and goes back to the watermark: nothing is lost, as the log has all of it.
     fn rewind(&mut self) {
         self.no_space = false;
-        self.buffer = Buffer::new(self.parts.hints, self.parts.delimiter.clone());
+        self.buffer = Buffer::new(self.parts.hints, self.parts.delimiter);
         self.buffer_grant.resize(0);
         self.rest.clear();
         self.rest_grant.resize(0);
@@ -334,13 +336,9 @@ async fn granted(parts: &Parts, read_to: Position) -> Grant {
 /// Waits for the read under way; for ever if there is none. Cancel safe.
 async fn finished<T>(reading: &mut Option<JoinHandle<T>>) -> T {
     let Some(handle) = reading else { return std::future::pending().await };
-    let result = handle.await;
+    let result = finish(handle).await;
     *reading = None;
-    match result {
-        Ok(result) => result,
-        Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
-        Err(_) => std::future::pending().await, // the runtime is going down
-    }
+    result
 }
 
 async fn space_freed(share: &Share) {

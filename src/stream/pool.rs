@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 /// The pool of the process. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,10 +30,7 @@ impl Pool {
                 drop(permit);
                 result
             });
-            match done.await {
-                Ok(result) => result,
-                Err(failed) => resume(failed),
-            }
+            finish(done).await
         })
     }
 
@@ -43,7 +40,11 @@ impl Pool {
     }
 }
 
-/// Passes a panic on to the one who waits for the result.
-fn resume<T>(failed: tokio::task::JoinError) -> T {
-    std::panic::resume_unwind(failed.try_into_panic().unwrap_or_else(|_| Box::new("cancelled with the runtime")))
+/// Waits for work of the pool and passes its panic on. Cancel safe: the handle keeps the result.
+pub async fn finish<T>(work: impl Future<Output = Result<T, JoinError>>) -> T {
+    match work.await {
+        Ok(result) => result,
+        Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+        Err(_cancelled) => std::future::pending().await, // the runtime is going down, and nobody waits any more
+    }
 }

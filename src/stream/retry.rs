@@ -9,9 +9,9 @@ use std::time::Duration;
 /// Upper bound of the first wait.
 const FIRST: Duration = Duration::from_secs(1);
 /// Upper bound of every wait that we choose ourselves.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 /// Longest wait that a destination can ask for; a larger wish is cut to this.
-const LONGEST_ASKED: Duration = Duration::from_secs(3_600);
+const LONGEST_ASKED: Duration = Duration::from_hours(1);
 
 /// The wait after `failures` failed attempts in a row, with `fraction` drawn evenly from `0.0..1.0`.
 pub fn wait(failures: u32, fraction: f64, asked: Option<Duration>) -> Duration {

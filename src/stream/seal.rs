@@ -11,11 +11,10 @@ use hydrant_core::{BatchId, Clock, Entropy, Span};
 use hydrant_storage::outbox::{Content, Header, Outbox, SealError, SinkMark};
 use hydrant_storage::runs::Runs;
 use hydrant_storage::space::Claim;
-use tokio::task::JoinHandle;
 
 use super::budget::Grant;
 use super::buffer::{Held, Reason};
-use super::pool::Pool;
+use super::pool::{Pool, finish};
 use crate::config::spec::{ObjectsSpec, StreamSpec};
 use crate::encode::compress;
 use crate::encode::name::NameParts;
@@ -58,21 +57,25 @@ impl Sealer {
         }
     }
 
-    /// Starts a seal. The grant is given back when it has ended, whichever way.
-    pub fn start(self: &Arc<Self>, held: Held, grant: Grant, reason: Reason) -> JoinHandle<Outcome> {
-        let sealer = Arc::clone(self);
-        self.pool.compute(move || {
-            let result = sealer.seal(held);
-            drop(grant);
-            (reason, result)
-        })
-    }
-
-    fn seal(&self, held: Held) -> Result<Header, SealError> {
+    /// Seals what a buffer held. The grant is given back when that has ended, whichever way.
+    ///
+    /// Cancel safe: what the pool has begun it finishes, so the batch may still come to lie in the outbox. Whoever
+    /// drops this must open the lane again before it packs the same records.
+    pub async fn seal(self: Arc<Self>, held: Held, grant: Grant, reason: Reason) -> Outcome {
         let header = self.header(&held);
-        let body = compress::compress(vec![Bytes::from(held.data)], self.objects.compression);
-        self.outbox.seal(&header, &body, Claim::DataSeal)?;
-        Ok(header)
+        let mut parts = Vec::new();
+        let tasks = compress::plan(vec![Bytes::from(held.data)], self.objects.compression);
+        let running: Vec<_> = tasks.into_iter().map(|task| self.pool.compute(|| task.run())).collect();
+        for task in running {
+            parts.push(finish(task).await);
+        }
+        let sealer = Arc::clone(&self);
+        let written = self.pool.block(move || {
+            sealer.outbox.seal(&header, &compress::join(parts), Claim::DataSeal)?;
+            drop(grant);
+            Ok(header)
+        });
+        (reason, finish(written).await)
     }
 
     fn header(&self, held: &Held) -> Header {
@@ -104,7 +107,9 @@ impl Sealer {
 
 fn runs(spans: &[Span]) -> Runs {
     let mut runs = Runs::new();
-    spans.iter().for_each(|&span| runs.push_span(span));
+    for &span in spans {
+        runs.push_span(span);
+    }
     runs
 }
 

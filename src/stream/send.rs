@@ -142,7 +142,7 @@ impl Turns {
         } else {
             retry::wait(self.failures, fraction, fault.retry_after)
         };
-        self.not_before = now + wait.min(Duration::from_secs(3_600));
+        self.not_before = now + wait.min(Duration::from_hours(1));
     }
 
     /// Whether the last attempt failed.
@@ -172,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     fn batch(number: u8) -> BatchId {
         BatchId::from_bytes([number; 16])

@@ -37,7 +37,7 @@ impl Clock for RuntimeClock {
     }
 }
 
-/// SplitMix64.
+/// `SplitMix64`.
 #[derive(Debug)]
 struct Seeded(AtomicU64);
 
@@ -68,9 +68,12 @@ enum Act {
     Panic,
 }
 
+/// What to do with the n-th attempt, for an object of this key.
+type Script = dyn Fn(usize, &str) -> Act + Send + Sync;
+
 /// A store that does what the script says.
 struct Store {
-    script: Box<dyn Fn(usize, &str) -> Act + Send + Sync>,
+    script: Box<Script>,
     attempts: AtomicUsize,
     objects: Mutex<BTreeMap<String, Placed>>,
 }
@@ -254,7 +257,7 @@ impl Running {
 
     async fn drain(&self) {
         // Paused time runs ahead while threads work, so this many simulated seconds are a second or two.
-        tokio::time::timeout(Duration::from_secs(360_000), self.stream.drain()).await.expect("everything is settled");
+        tokio::time::timeout(Duration::from_hours(100), self.stream.drain()).await.expect("everything is settled");
     }
 
     async fn stop(self) {
@@ -289,7 +292,9 @@ fn assert_once(arrived: &[String], range: std::ops::Range<u32>, context: &str) {
         counts
     });
     let expected = lines(range);
-    expected.iter().for_each(|line| *counts.entry(line).or_default() -= 1);
+    for line in &expected {
+        *counts.entry(line).or_default() -= 1;
+    }
     let wrong: Vec<_> = counts.into_iter().filter(|(_, count)| *count != 0).collect();
     assert!(
         wrong.is_empty(),
@@ -343,7 +348,7 @@ async fn a_store_that_an_operator_must_mend_degrades_the_stream_and_loses_nothin
     let (dir, setup) = (tempfile::tempdir().unwrap(), Setup::with(store));
     let running = setup.start(dir.path(), 3);
     running.put(lines(0..10)).await;
-    tokio::time::timeout(Duration::from_secs(60), async {
+    tokio::time::timeout(Duration::from_mins(1), async {
         while !matches!(running.stream.health().state(), State::Degraded(_)) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -368,7 +373,7 @@ async fn a_dead_store_is_not_asked_in_a_hot_loop() {
         running.put(lines(second..second + 1)).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
-    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
     // Waits are drawn from 0 to 60 s, so half a minute on average, however many batches there are.
     let minutes = started.elapsed().as_secs() / 60;
     let attempts = setup.primary.attempts() as u64;
@@ -464,7 +469,7 @@ async fn what_is_redirected_stays_so_after_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let running = setup.start(dir.path(), 10);
     running.put(lines(0..5)).await;
-    tokio::time::timeout(Duration::from_secs(60), async {
+    tokio::time::timeout(Duration::from_mins(1), async {
         while setup.dead_letter.attempts() == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -505,7 +510,7 @@ async fn nothing_is_lost_or_doubled_whatever_happens() {
             running.put(lines(issued..issued + count)).await;
             issued += count;
             tokio::time::sleep(Duration::from_millis(steps.next() % 3_000)).await;
-            if steps.next() % 4 == 0 {
+            if steps.next().is_multiple_of(4) {
                 running.crash().await;
                 running = setup.start(dir.path(), seed * 1_000 + round);
             }

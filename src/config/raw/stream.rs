@@ -137,12 +137,16 @@ impl RawDeadLetter {
 fn add_prefix_problem(at: DocPath, error: &PrefixError, problems: &mut Problems) {
     let hint = match error {
         PrefixError::ErrorPrefixMissing => {
-            "in the sink's own store dead letters need a prefix of their own, such as errors/!{firehose:error-output-type}/"
+            let example = "errors/!{firehose:error-output-type}/";
+            Some(format!("in the sink's own store dead letters need a prefix of their own, such as {example}"))
         }
-        PrefixError::ErrorTypeMissing => "such as errors/!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd}/",
-        _ => "expressions are !{timestamp:PATTERN}, such as logs/!{timestamp:yyyy/MM/dd/HH}/",
+        PrefixError::ErrorTypeMissing => {
+            Some("such as errors/!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd}/".to_owned())
+        }
+        _ => error.hint(),
     };
-    problems.add_with_hint(at, error.to_string(), hint);
+    let usual = || "expressions are !{timestamp:PATTERN}, such as logs/!{timestamp:yyyy/MM/dd/HH}/".to_owned();
+    problems.add_with_hint(at, error.to_string(), hint.unwrap_or_else(usual));
 }
 
 impl RawHints {
