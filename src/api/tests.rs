@@ -20,4 +20,6 @@ mod requests;
 
 mod golden;
 
+mod connections;
+
 mod figures;

@@ -16,7 +16,7 @@ use base64_simd::STANDARD as BASE64;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::kit::{NOW, Signing, api_without_streams, request};
+use super::kit::{NOW, Signing, api_without_streams, http1, request};
 use crate::api::server::serve;
 
 /// As the server has it.
@@ -64,12 +64,7 @@ fn taking_a_gigabyte_in() {
 /// CPU seconds of the server's threads for all rounds, one connection.
 fn serve_rounds(body: &[u8]) -> f64 {
     let signed = request(&Signing { target: "Firehose_20150804.PutRecordBatch", body, ..Signing::default() });
-    let mut bytes = b"POST / HTTP/1.1\r\n".to_vec();
-    for (name, value) in signed.headers() {
-        bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
-    }
-    bytes.extend(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
-    bytes.extend(body);
+    let bytes = http1(&signed);
 
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name(SERVER).enable_all().build().unwrap();

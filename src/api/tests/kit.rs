@@ -125,6 +125,17 @@ pub(super) fn request(signing: &Signing<'_>) -> Request<Bytes> {
     request
 }
 
+/// The request as HTTP/1.1 writes it.
+pub(super) fn http1(request: &Request<Bytes>) -> Vec<u8> {
+    let mut bytes = format!("{} {} HTTP/1.1\r\n", request.method(), request.uri()).into_bytes();
+    for (name, value) in request.headers() {
+        bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    bytes.extend(format!("content-length: {}\r\n\r\n", request.body().len()).as_bytes());
+    bytes.extend(request.body());
+    bytes
+}
+
 /// A clock that stands still.
 #[derive(Debug)]
 pub(super) struct Stopped(pub(super) Timestamp);
