@@ -82,7 +82,8 @@ pub struct Settings {
 /// How much the API takes at once, from one client and from all.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Most connections. Source: well under the 65,536 files that a service manager usually allows.
+    /// Most connections, if the process may open twice as many files, else fewer. Source: our own choice; enough for
+    /// a fleet whose agents keep one or two each.
     pub connections_max: usize,
     /// Most header bytes of a request, names and values. Source: an SDK sends about 1 KiB.
     pub header_bytes_max: usize,

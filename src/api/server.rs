@@ -75,7 +75,7 @@ impl Server {
         let abort = CancellationToken::new();
         let builder = builder(Tracked { tracker: tracker.clone(), abort: abort.clone() }, api.limits.header_bytes_max);
         Self {
-            connections: Arc::new(Semaphore::new(api.limits.connections_max)),
+            connections: Arc::new(Semaphore::new(connections_that_fit(&api))),
             full: watch::Sender::new(false),
             builder: Arc::new(builder),
             tracker,
@@ -182,6 +182,18 @@ impl Server {
             self.tracker.wait().await;
         }
     }
+}
+
+/// At most half of the files that this process may open: logs and destinations need some as well, and a listener that
+/// leaves them none would stop what it feeds.
+fn connections_that_fit(api: &Api) -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let fit = usize::try_from(files / 2).unwrap_or(usize::MAX).max(1);
+    let wished = api.limits.connections_max;
+    if fit < wished {
+        tracing::info!(connections = fit, files, "fewer connections than wished: the limit of open files is low");
+    }
+    wished.min(fit)
 }
 
 /// Errors of `accept` that say nothing about the next connection.

@@ -3,6 +3,7 @@
 //! Real sockets and real time, with limits short enough for a test. What must happen is awaited with a deadline.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,7 +40,7 @@ async fn start_with_grace(limits: Limits, grace: Duration) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let task = tokio::spawn(serve(listener, stand.api.clone(), stop.clone(), grace));
+    let task = tokio::spawn(serve(listener, Arc::clone(&stand.api), stop.clone(), grace));
     Running { stand, address, stop, task }
 }
 
@@ -364,7 +365,7 @@ async fn operators_see_how_the_server_is() {
         code: "forbidden",
         message: "access denied".to_owned(),
     };
-    let streams = running.stand.api.streams.clone();
+    let streams = Arc::clone(&running.stand.api.streams);
     streams.get("web").unwrap().health().set(State::Degraded(ailment.clone()));
     let ready = get("/ready").await;
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
