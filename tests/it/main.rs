@@ -1,2 +1,30 @@
-//! Placeholder.
-fn main() {}
+//! End to end: the real binary on free loopback ports, foreign clients in, foreign readers out.
+//!
+//! | module | asks |
+//! |---|---|
+//! | `producers` | do unmodified clients get what they expect, and arrives what they put, byte for byte and in order? |
+//! | `objects` | can everybody read the objects, and are they stored as was asked? |
+//! | `forged` | is each forgery refused, with nothing stored? |
+//! | `dead_letters` | what becomes of objects that their store does not take? |
+//! | `life` | starting, stopping, crashing, a second process, every file in `config/` |
+//! | `secrets` | does any secret show anywhere? |
+//!
+//! Tests that need servers are ignored unless `cargo xtask test` runs them; it says by `HYDRANT_TEST_*` where they are.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, and it waits for other processes on the real clock"
+)]
+
+mod dead_letters;
+mod forged;
+mod life;
+mod objects;
+mod producers;
+mod secrets;
+mod server;
+mod services;

@@ -61,6 +61,17 @@ impl Connection {
         &self.host
     }
 
+    /// Opens the connection unless it is open.
+    ///
+    /// # Errors
+    /// When nobody listens; then nothing was sent.
+    pub fn open(&mut self) -> io::Result<()> {
+        if self.open.is_none() {
+            self.open = Some(BufReader::new(connect(self.to, self.timeout)?));
+        }
+        Ok(())
+    }
+
     /// Sends one request and waits for its answer. `head` ends with the empty line.
     ///
     /// # Errors
@@ -76,10 +87,8 @@ impl Connection {
     }
 
     fn exchange(&mut self, head: &[u8], body: &[u8]) -> io::Result<Answer> {
-        let reader = match &mut self.open {
-            Some(reader) => reader,
-            none => none.insert(BufReader::new(connect(self.to, self.timeout)?)),
-        };
+        self.open()?;
+        let reader = self.open.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         let mut stream = reader.get_ref();
         if head.len() + body.len() <= JOINED_BYTES_MAX {
             stream.write_all(&[head, body].concat())?;

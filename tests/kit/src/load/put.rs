@@ -111,6 +111,14 @@ impl Producer {
         })
     }
 
+    /// Opens the connection unless it is open.
+    ///
+    /// # Errors
+    /// When nobody listens; then nothing was sent.
+    pub fn open(&mut self) -> io::Result<()> {
+        self.connection.open()
+    }
+
     /// Sends a put and waits for its answer.
     ///
     /// # Errors
