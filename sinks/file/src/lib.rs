@@ -23,3 +23,6 @@ mod wire;
 pub use config::{SinkConfig, StoreConfig};
 pub use sink::FileSink;
 pub use source::FileSource;
+
+#[cfg(test)]
+mod tests;

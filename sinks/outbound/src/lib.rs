@@ -13,3 +13,6 @@ mod client;
 pub use body::Body;
 pub use client::{Bounds, BuildError, Client, Options, SendError};
 pub use reqwest::Url;
+
+#[cfg(test)]
+mod tests;

@@ -136,6 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "an end of credentials is a moment of the system's own clock")]
     fn credentials_are_renewed_five_minutes_before_they_end() {
         let ending_in = |secs: u64| {
             let end = SystemTime::now() + Duration::from_secs(secs);

@@ -24,3 +24,6 @@ mod wire;
 pub use config::{SinkConfig, Sse, StoreConfig};
 pub use sink::S3Sink;
 pub use source::S3Source;
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,9 @@
 //! ([`client`]) records, either log lines for a bench ([`lines`]) or frames that name themselves ([`frame`]).
 //! `hydrant-oracle` ([`oracle`]) is the witness: it knows what was issued and promised, reads what arrived by its own
 //! readers, and judges. Neither shares code with the server, so that a mistake there is not made twice.
+//!
+//! Tests of the sinks take the rest: the [`conformance`] suite, and what it breaks them with: a [`proxy`] that resets,
+//! stalls and trickles, and an [`s3`] server that follows a script.
 
 pub mod signature;
 
@@ -20,3 +23,9 @@ pub mod histogram;
 pub mod load;
 
 pub mod oracle;
+
+pub mod proxy;
+
+pub mod s3;
+
+pub mod conformance;

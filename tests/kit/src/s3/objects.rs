@@ -1,0 +1,183 @@
+//! The bucket of the scripted server: what S3 does with uploads and reads, in memory.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+
+use super::http::{Answer, Head, decode};
+use super::{ACCESS_KEY_ID, BUCKET, OBJECT_BYTES_MAX, REGION, SECRET_ACCESS_KEY};
+use crate::signature::{Signer, Unsigned};
+
+/// An object as it was stored.
+#[derive(Clone, Debug, Default)]
+pub struct StoredObject {
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// The headers it came with, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// How often it was written.
+    pub writes: u64,
+}
+
+impl StoredObject {
+    /// The value of a header it came with.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    fn etag(&self) -> String {
+        format!("\"{}-{}\"", hex(digest::digest(&digest::SHA256, &self.bytes).as_ref()), self.writes)
+    }
+}
+
+/// The objects of the one bucket.
+#[derive(Debug, Default)]
+pub(super) struct Objects(BTreeMap<String, StoredObject>);
+
+impl Objects {
+    pub(super) fn get(&self, key: &str) -> Option<&StoredObject> {
+        self.0.get(key)
+    }
+
+    pub(super) fn keys(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// Stores an upload.
+    pub(super) fn put(&mut self, head: &Head, body: Bytes) -> Answer {
+        let Some(key) = key_of(head).filter(|key| !key.is_empty()) else { return Answer::error(404, "NoSuchBucket") };
+        if body.len() > OBJECT_BYTES_MAX {
+            return Answer::error(400, "EntityTooLarge");
+        }
+        if head.header("if-none-match") == Some("*") && self.0.contains_key(&key) {
+            return Answer::error(412, "PreconditionFailed");
+        }
+        let object = self.0.entry(key).or_default();
+        object.bytes = body;
+        object.headers.clone_from(&head.headers);
+        object.writes += 1;
+        Answer::status(200).header("etag", &object.etag())
+    }
+
+    /// Answers a head, get or list.
+    pub(super) fn read(&self, head: &Head) -> Answer {
+        match key_of(head) {
+            None => Answer::error(404, "NoSuchBucket"),
+            Some(key) if key.is_empty() => self.list(head),
+            Some(key) => self.0.get(&key).map_or_else(|| Answer::error(404, "NoSuchKey"), |object| read(object, head)),
+        }
+    }
+
+    fn list(&self, head: &Head) -> Answer {
+        let prefix = head.parameter("prefix").unwrap_or_default();
+        let after = head.parameter("continuation-token").or_else(|| head.parameter("start-after"));
+        let max: usize = head.parameter("max-keys").and_then(|text| text.parse().ok()).unwrap_or(1000);
+        let wanted = |key: &&String| key.starts_with(&prefix) && after.as_ref().is_none_or(|after| *key > after);
+        let mut keys: Vec<_> = self.0.keys().filter(wanted).take(max + 1).collect();
+        let is_truncated = keys.len() > max;
+        keys.truncate(max);
+        let mut document = format!(
+            "<ListBucketResult><Name>{BUCKET}</Name><Prefix></Prefix><KeyCount>{}</KeyCount><MaxKeys>{max}</MaxKeys>\
+             <IsTruncated>{is_truncated}</IsTruncated>",
+            keys.len()
+        );
+        if let Some(last) = keys.last().filter(|_| is_truncated) {
+            let _written = write!(document, "<NextContinuationToken>{last}</NextContinuationToken>");
+        }
+        for key in keys {
+            let len = self.0.get(key).map_or(0, |object| object.bytes.len());
+            let _written = write!(
+                document,
+                "<Contents><Key>{key}</Key><LastModified>2026-11-21T00:00:00.000Z</LastModified>\
+                 <ETag>\"e\"</ETag><Size>{len}</Size></Contents>"
+            );
+        }
+        document.push_str("</ListBucketResult>");
+        Answer::status(200).header("content-type", "application/xml").body(document)
+    }
+}
+
+fn read(object: &StoredObject, head: &Head) -> Answer {
+    let etag = object.etag();
+    if head.header("if-match").is_some_and(|wanted| wanted != etag) {
+        return Answer::error(412, "PreconditionFailed");
+    }
+    let kept = |name: &str| matches!(name, "content-type" | "content-encoding") || name.starts_with("x-amz-meta-");
+    let mut answer = Answer::status(200).header("etag", &etag);
+    answer = answer.header("last-modified", "Sat, 21 Nov 2026 00:00:00 GMT");
+    for (name, value) in object.headers.iter().filter(|(name, _)| kept(name)) {
+        answer = answer.header(name, value);
+    }
+    match head.header("range").and_then(|range| parse_range(range, object.bytes.len())) {
+        Some((first, end)) => {
+            let range = format!("bytes {first}-{}/{}", end.saturating_sub(1), object.bytes.len());
+            let partial = Answer::status(206).header("etag", &etag).header("content-range", &range);
+            partial.header("last-modified", "Sat, 21 Nov 2026 00:00:00 GMT").body(object.bytes.slice(first..end))
+        }
+        None => answer.header("content-length", &object.bytes.len().to_string()).body(object.bytes.clone()),
+    }
+}
+
+/// `bytes=FIRST-LAST`, as first and end.
+fn parse_range(text: &str, len: usize) -> Option<(usize, usize)> {
+    let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
+    let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+    (first < len && first <= last).then(|| (first, len.min(last + 1)))
+}
+
+/// The key in a path-style path, decoded; empty for the bucket itself, nothing for another bucket.
+fn key_of(head: &Head) -> Option<String> {
+    let path = decode(&head.path);
+    let rest = path.strip_prefix('/')?.strip_prefix(BUCKET)?;
+    rest.strip_prefix('/').or_else(|| rest.is_empty().then_some("")).map(str::to_owned)
+}
+
+/// Checks what S3 checks before it looks at an upload.
+pub(super) struct Verifier;
+
+impl Verifier {
+    /// # Errors
+    /// The answer that says what is wrong.
+    pub(super) fn check(head: &Head, body: &[u8]) -> Result<(), Answer> {
+        let denied = || Answer::error(403, "SignatureDoesNotMatch");
+        let sha256 = head.header("x-amz-content-sha256").ok_or_else(denied)?;
+        if sha256 != hex(digest::digest(&digest::SHA256, body).as_ref()) {
+            return Err(Answer::error(400, "XAmzContentSHA256Mismatch"));
+        }
+        let authorization = head.header("authorization").ok_or_else(denied)?;
+        if !authorization.contains(&format!("Credential={ACCESS_KEY_ID}/")) {
+            return Err(Answer::error(403, "InvalidAccessKeyId"));
+        }
+        let (_, names) = authorization.split_once("SignedHeaders=").ok_or_else(denied)?;
+        let (names, _) = names.split_once(',').ok_or_else(denied)?;
+        let headers: Vec<(&str, &str)> =
+            names.split(';').map(|name| Some((name, head.header(name)?))).collect::<Option<_>>().ok_or_else(denied)?;
+        // S3 refuses a header of its own that is not covered.
+        let is_own = |name: &str| name == "host" || name.starts_with("x-amz-");
+        let is_covered = |name: &str| headers.iter().any(|(signed, _)| *signed == name);
+        if head.headers.iter().any(|(name, _)| is_own(name) && !is_covered(name)) {
+            return Err(denied());
+        }
+        let unsigned = Unsigned {
+            method: &head.method,
+            path: &head.path,
+            query: &head.query,
+            headers: &headers,
+            body_sha256: sha256,
+        };
+        let date = head.header("x-amz-date").ok_or_else(denied)?;
+        let expected = Signer::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, REGION, "s3").authorization(&unsigned, date);
+        let signature = |text: &str| text.split_once("Signature=").map(|(_, signature)| signature.trim().to_owned());
+        let is_good = signature(&expected).is_some() && signature(&expected) == signature(authorization);
+        if is_good { Ok(()) } else { Err(denied()) }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _written = write!(text, "{byte:02x}");
+        text
+    })
+}
