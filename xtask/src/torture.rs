@@ -64,7 +64,7 @@ pub(crate) struct Args {
     /// Appends the result to this file, a line of JSON.
     #[arg(long, value_name = "FILE")]
     evidence: Option<PathBuf>,
-    /// Leaves the folder of the run behind, for a look.
+    /// Leaves the folder of the run behind, for a look. It stays anyhow when something is wrong.
     #[arg(long)]
     keep: bool,
 }
@@ -108,7 +108,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         run.quiet()?;
         run.close()
     });
-    if args.keep || outcome.is_err() {
+    let is_right = outcome.as_ref().is_ok_and(|result| result["verdict"]["ok"] == json!(true));
+    if args.keep || !is_right {
         say(&format!("torture: the run is kept in {}", scratch.keep()?.display()));
     }
     let mut result = outcome.with_context(|| format!("seed {seed}"))?;
