@@ -9,6 +9,7 @@
 
 mod minio;
 pub(crate) mod names;
+mod node;
 mod opensearch;
 mod postgres;
 mod python;
@@ -243,7 +244,9 @@ impl Fleet {
 /// Tools that tests call, by variable name.
 pub(crate) fn environment(cache: &Cache) -> Result<Addresses> {
     crate::tools::debian(&[("zstd", "zstd"), ("curl", "curl"), ("gzip", "gzip")])?;
-    python::Python::find(cache)?.environment()
+    let mut tools = python::Python::find(cache)?.environment()?;
+    tools.extend(node::environment(cache)?);
+    Ok(tools)
 }
 
 /// One `NAME=value` per line.
