@@ -91,7 +91,6 @@ async fn serve(spec: &Spec, secrets: &dyn Secrets) -> Result<(), Failure> {
         until_told(signals, control, &node, &stop),
     )
     .1;
-    info!("stopping");
     if server.drain_on_stop || !waiting.is_empty() {
         drain(&node, &mut waiting).await;
     }
@@ -156,6 +155,7 @@ async fn until_told(
             }
         }
     };
+    info!("stopping");
     stop.cancel();
     tokio::spawn(end_at_second(signals));
     told
