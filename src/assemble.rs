@@ -169,6 +169,7 @@ fn open_stream(
         counters: Arc::clone(live.counters()),
         log_full: Arc::clone(live.log_full()),
         drain: live.drain_below(),
+        seals: Lane::seals(),
         settled: live.settled_below().clone(),
         grace,
         edges: edges.clone(),

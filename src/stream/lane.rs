@@ -12,7 +12,7 @@ use hydrant_storage::ledger::{Checkpoint, DamagedBatch, Entry, Ledger, Recovery}
 use hydrant_storage::log::Log;
 use hydrant_storage::outbox::Outbox;
 use hydrant_storage::space::Share;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
@@ -23,7 +23,7 @@ use super::deliver::{self, Deliver, Found, Start};
 use super::health::Ward;
 use super::ledger::Sealed;
 use super::pack::{self, Pack, Packed};
-use super::seal::Sealer;
+use super::seal::{SEALS_MAX, Sealer};
 use super::{Edges, LaneError, retry};
 use crate::config::spec::{SinkSpec, StreamSpec};
 use crate::streams::{Ailment, Health, State};
@@ -58,6 +58,8 @@ pub struct Lane {
     pub drain: watch::Receiver<Position>,
     /// Told the position below which everything is settled.
     pub settled: watch::Sender<Position>,
+    /// Permits of the seals under way, [`SEALS_MAX`] of them. Whoever holds all knows that no file is being written.
+    pub seals: Arc<Semaphore>,
     /// How long a stop waits for attempts in flight.
     pub grace: Duration,
     /// What the outside looks like.
@@ -149,6 +151,11 @@ fn give_back(stream: &str, state: &mut Checkpoint, batch: BatchId, why: &str) {
 }
 
 impl Lane {
+    /// The permits of a lane under which no seal has begun.
+    pub fn seals() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(SEALS_MAX as usize))
+    }
+
     /// Runs the lane until it is stopped, opening it again after an error.
     pub async fn run(self, mut open: OpenLane, log: Log, stop: CancellationToken) {
         let mut failures = 0;
@@ -164,6 +171,8 @@ impl Lane {
                 if tokio::time::timeout(wait, stop.cancelled()).await.is_ok() {
                     return;
                 }
+                // A seal of the lane that failed may still be writing its file, which the opening must find.
+                let _quiet = self.seals.acquire_many(SEALS_MAX).await;
                 let lane = self.clone();
                 let opening =
                     self.edges.pool.block(move || OpenLane::open(&lane.spec.name, &lane.dir, &lane.share, &lane.edges));
@@ -214,14 +223,7 @@ impl Lane {
 
     fn pack_parts(&self, open: &OpenLane, log: &Log, out: mpsc::Sender<Packed>) -> pack::Parts {
         let SinkSpec::Objects(objects) = &self.spec.sink;
-        let sealer = Sealer::new(
-            &self.spec,
-            objects,
-            self.version,
-            self.primary.destination(),
-            open.outbox.clone(),
-            &self.edges,
-        );
+        let sealer = Sealer::new(self, objects, open.outbox.clone());
         pack::Parts {
             log: log.clone(),
             sealed: Sealed::new(open.state.forget, open.state.sealed_above.spans()),

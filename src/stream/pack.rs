@@ -31,15 +31,13 @@ use super::counters::Counters;
 use super::ledger::Sealed;
 use super::pool::Pool;
 use super::pool::finish;
-use super::seal::{Outcome, Sealer};
+use super::seal::{Outcome, SEALS_MAX, Sealer};
 use super::{LaneError, sleep_until};
 use crate::config::spec::{Delimiter, Hints};
 
 /// Bytes asked of the log at a time: large enough that reading costs little per record, small enough that many
 /// streams can read within the budget.
 const SLICE_BYTES: u64 = 1 << 20;
-/// Seals of one lane that may be under way at once. The pool bounds how many of them compute.
-const SEALS_MAX: usize = 4;
 /// How long a lane that found no room on disk waits at most before it looks again.
 const NO_SPACE_WAIT: Duration = Duration::from_secs(1);
 
@@ -175,7 +173,7 @@ impl Pack {
             self.rest_grant.pour(self.buffer.len() - before, &mut self.buffer_grant);
             if is_done {
                 self.rest.pop_front();
-            } else if self.seals.len() < SEALS_MAX {
+            } else if self.may_seal() {
                 self.seal(Reason::Size);
             } else {
                 return;
@@ -187,7 +185,7 @@ impl Pack {
     }
 
     fn seal_if_asked(&mut self) {
-        if self.buffer.is_empty() || self.seals.len() >= SEALS_MAX || self.no_space {
+        if self.buffer.is_empty() || !self.may_seal() || self.no_space {
             return;
         }
         let reason = if self.buffer.len() >= self.parts.hints.size.get() {
@@ -217,7 +215,11 @@ impl Pack {
     fn age_due(&self) -> Option<Duration> {
         let caught_up = self.read_to >= self.catch_up_to;
         let zero = self.parts.hints.interval.is_zero(); // sealed for room, not for age
-        if caught_up && !zero && !self.no_space && self.seals.len() < SEALS_MAX { self.buffer.due() } else { None }
+        if caught_up && !zero && !self.no_space && self.may_seal() { self.buffer.due() } else { None }
+    }
+
+    fn may_seal(&self) -> bool {
+        self.seals.len() < SEALS_MAX as usize
     }
 
     fn seal(&mut self, reason: Reason) {

@@ -12,12 +12,18 @@ use hydrant_storage::outbox::{Content, Header, Outbox, SealError, SinkMark};
 use hydrant_storage::runs::Runs;
 use hydrant_storage::space::Claim;
 
+use tokio::sync::Semaphore;
+
 use super::budget::Grant;
 use super::buffer::{Held, Reason};
+use super::lane::Lane;
 use super::pool::{Pool, finish};
-use crate::config::spec::{ObjectsSpec, StreamSpec};
+use crate::config::spec::ObjectsSpec;
 use crate::encode::compress;
 use crate::encode::name::NameParts;
+
+/// Seals of one lane that may be under way at once. The pool bounds how many of them compute.
+pub const SEALS_MAX: u32 = 4;
 
 /// What a seal needs to know of its lane; shared by the seals under way.
 #[derive(Debug)]
@@ -30,37 +36,33 @@ pub struct Sealer {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     pool: Pool,
+    permits: Arc<Semaphore>,
 }
 
 /// The end of a seal.
 pub type Outcome = (Reason, Result<Header, SealError>);
 
 impl Sealer {
-    /// A sealer for the objects of one lane.
-    pub fn new(
-        spec: &StreamSpec,
-        objects: &ObjectsSpec,
-        version: u64,
-        destination: String,
-        outbox: Outbox,
-        edges: &super::Edges,
-    ) -> Self {
+    /// A sealer for the objects of a lane.
+    pub fn new(lane: &Lane, objects: &ObjectsSpec, outbox: Outbox) -> Self {
+        let destination = lane.primary.destination();
         Self {
-            stream: spec.name.clone(),
-            version,
+            stream: lane.spec.name.clone(),
+            version: lane.version,
             objects: objects.clone(),
-            sink: SinkMark { kind: objects.kind.to_owned(), destination, version },
+            sink: SinkMark { kind: objects.kind.to_owned(), destination, version: lane.version },
             outbox,
-            clock: Arc::clone(&edges.clock),
-            entropy: Arc::clone(&edges.entropy),
-            pool: edges.pool.clone(),
+            clock: Arc::clone(&lane.edges.clock),
+            entropy: Arc::clone(&lane.edges.entropy),
+            pool: lane.edges.pool.clone(),
+            permits: Arc::clone(&lane.seals),
         }
     }
 
     /// Seals what a buffer held. The grant is given back when that has ended, whichever way.
     ///
-    /// Cancel safe: what the pool has begun it finishes, so the batch may still come to lie in the outbox. Whoever
-    /// drops this must open the lane again before it packs the same records.
+    /// Cancel safe: a batch file that is being written is finished, told or not. Its permit of [`SEALS_MAX`] lasts
+    /// until then, so a lane that holds all of them can be opened again and will find every file.
     pub async fn seal(self: Arc<Self>, held: Held, grant: Grant, reason: Reason) -> Outcome {
         let header = self.header(&held);
         let mut parts = Vec::new();
@@ -69,11 +71,12 @@ impl Sealer {
         for task in running {
             parts.push(finish(task).await);
         }
+        let permit = Arc::clone(&self.permits).acquire_owned().await; // never closed, so this is always a permit
         let sealer = Arc::clone(&self);
         let written = self.pool.block(move || {
-            sealer.outbox.seal(&header, &compress::join(parts), Claim::DataSeal)?;
-            drop(grant);
-            Ok(header)
+            let result = sealer.outbox.seal(&header, &compress::join(parts), Claim::DataSeal);
+            drop((grant, permit));
+            result.map(|()| header)
         });
         (reason, finish(written).await)
     }

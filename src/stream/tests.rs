@@ -231,6 +231,7 @@ impl Setup {
             counters: Arc::clone(stream.counters()),
             log_full: Arc::clone(stream.log_full()),
             drain: stream.drain_below(),
+            seals: Lane::seals(),
             settled: stream.settled_below().clone(),
             grace: Duration::from_secs(5),
             edges,
