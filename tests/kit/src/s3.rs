@@ -48,6 +48,9 @@ pub enum Script {
     Serve,
     /// Reads the request, stores nothing, answers this.
     Answer(Answer),
+    /// Answers this as soon as the head of the request is there, and takes in what still comes, as S3 does with a
+    /// request that it refuses.
+    AnswerEarly(Answer),
     /// Stores the object, then answers this instead of its success.
     StoreThenAnswer(Answer),
     /// Reads the request, stores nothing, resets the connection.
@@ -155,6 +158,11 @@ async fn serve_one(connection: &mut BufReader<TcpStream>, state: &State, head: H
     if matches!(script, Script::Stall) {
         return std::future::pending().await;
     }
+    if let Script::AnswerEarly(answer) = &script {
+        send(connection, &head, answer, Duration::ZERO).await?;
+        tokio::io::copy(connection, &mut tokio::io::sink()).await?;
+        return Err(io::ErrorKind::ConnectionAborted.into());
+    }
     let body = read_body(connection, &head).await?;
     let store = || {
         let verified = Verifier::check(&head, &body);
@@ -176,7 +184,7 @@ async fn serve_one(connection: &mut BufReader<TcpStream>, state: &State, head: H
             (Answer::error(501, "NotImplemented"), Duration::ZERO)
         }
         Script::Echo => (Answer::echo(&head, &body), Duration::ZERO),
-        Script::Serve | Script::Unconditional | Script::Stall => (store(), Duration::ZERO),
+        Script::Serve | Script::Unconditional | Script::Stall | Script::AnswerEarly(_) => (store(), Duration::ZERO),
     };
     send(connection, &head, &answer, interval).await
 }

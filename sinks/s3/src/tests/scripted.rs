@@ -105,6 +105,7 @@ fn breakages() -> Vec<(Breakage, How)> {
         answer("503 SlowDown", FaultCode::Throttled, 503, "SlowDown"),
         slow_down,
         answer("507", FaultCode::Full, 507, "XMinioStorageFull"),
+        server("403 before the body", FaultCode::Forbidden, Script::AnswerEarly(Answer::error(403, "AccessDenied"))),
         server("502 of a proxy", FaultCode::Unavailable, Script::Answer(Answer::status(502).body("<html>bad gateway"))),
         server("413 of a proxy", FaultCode::TooLarge, Script::Answer(Answer::status(413).body("<html>too large"))),
         server("elsewhere", FaultCode::NotFound, Script::Answer(elsewhere)),
