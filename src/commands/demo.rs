@@ -18,6 +18,7 @@ mod server;
 mod sign;
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,11 +30,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::arrivals::Arrivals;
 use self::folder::Folder;
 use self::load::Puts;
-use self::server::Server;
+use self::server::{Server, StartError};
 use super::{Failure, Output, block_on};
 
 /// How many records are put: enough for a throughput figure, few enough that nobody has to wait.
 const RECORDS: u32 = 100_000;
+
+/// Where the server listens, its own default, so that the printed lines are those of the documentation.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4573);
 
 /// How long all records may take to arrive once they are acknowledged: the stream seals every second.
 const ARRIVE_WITHIN: Duration = Duration::from_secs(30);
@@ -109,13 +113,12 @@ impl Signals {
 }
 
 async fn tour(out: &mut Output) -> Result<Tour, Failure> {
-    let folder = Folder::prepare(Path::new("hydrant-demo"))?;
-    let server = Server::start(&folder).await?;
-    out.say(format_args!("server   {} on http://{}", folder.settings().display(), folder.address()))?;
+    let (folder, server) = start().await?;
+    out.say(format_args!("server   {} on http://{}", folder.settings().display(), server.address()))?;
 
     let bar = bar("put    ");
     let mut watch = arrivals::Watch::start(&folder.objects(), RECORDS)?;
-    let puts = load::put_all(&folder, RECORDS, &bar).await?;
+    let puts = load::put_all(&folder, server.address(), RECORDS, &bar).await?;
     bar.finish_and_clear();
     out.say(format_args!("puts     {puts}"))?;
 
@@ -128,6 +131,24 @@ async fn tour(out: &mut Output) -> Result<Tour, Failure> {
     Ok(Tour { puts, arrivals, server, folder })
 }
 
+/// Starts a server at the usual address, or at another port where that one is taken.
+async fn start() -> Result<(Folder, Server), Failure> {
+    let root = Path::new("hydrant-demo");
+    let folder = Folder::prepare(root, LISTEN)?;
+    let (folder, started) = match Server::start(&folder).await {
+        Err(StartError::Ended(_)) => {
+            let folder = Folder::prepare(root, SocketAddr::new(LISTEN.ip(), 0))?;
+            let started = Server::start(&folder).await;
+            (folder, started)
+        }
+        started => (folder, started),
+    };
+    match started {
+        Ok(server) => Ok((folder, server)),
+        Err(error) => Err(Failure::caused("start", &error).at(folder.server_log().display())),
+    }
+}
+
 /// A bar on standard error; nothing where that is not a terminal.
 fn bar(what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix}  [{bar:40}] {human_pos} of {human_len} records");
@@ -136,7 +157,7 @@ fn bar(what: &'static str) -> ProgressBar {
 }
 
 fn report(tour: &Tour, keep: bool, out: &mut Output) -> Result<(), Failure> {
-    let Tour { puts, arrivals, folder, .. } = tour;
+    let Tour { puts, arrivals, folder, server } = tour;
     out.say(format_args!("arrived  {arrivals}"))?;
     out.say(format_args!("\nObjects in {}:", folder.objects().display()))?;
     for object in arrivals.largest() {
@@ -146,7 +167,7 @@ fn report(tour: &Tour, keep: bool, out: &mut Output) -> Result<(), Failure> {
     for line in &arrivals.lines {
         out.say(format_args!("  {line}"))?;
     }
-    let lines = lines::lines(folder, keep);
+    let lines = lines::lines(folder, server.address(), keep);
     out.say(format_args!("\n{lines}"))?;
     out.answer(&json!({
         "records": puts.records,
@@ -158,7 +179,7 @@ fn report(tour: &Tour, keep: bool, out: &mut Output) -> Result<(), Failure> {
         "objects": arrivals.objects.len(),
         "object_bytes": arrivals.stored_bytes(),
         "duplicates": arrivals.duplicates,
-        "endpoint": format!("http://{}", folder.address()),
+        "endpoint": format!("http://{}", server.address()),
         "credentials": folder.aws_credentials(),
     }))
 }

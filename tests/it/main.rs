@@ -7,6 +7,7 @@
 //! | `forged` | is each forgery refused, with nothing stored? |
 //! | `dead_letters` | what becomes of objects that their store does not take? |
 //! | `life` | starting, stopping, crashing, a second process, every file in `config/` |
+//! | `demo` | does the tour end well, and can its lines be pasted? |
 //! | `secrets` | does any secret show anywhere? |
 //!
 //! Tests that need servers are ignored unless `cargo xtask test` runs them; it says by `HYDRANT_TEST_*` where they are.
@@ -21,6 +22,7 @@
 )]
 
 mod dead_letters;
+mod demo;
 mod forged;
 mod life;
 mod objects;

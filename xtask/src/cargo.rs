@@ -24,7 +24,7 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
 /// When something does not compile.
 pub(crate) fn build() -> Result<PathBuf> {
     say("build: programs and tests, release profile");
-    run("build", cargo(&["build", "--release", "--locked", "--workspace", "--bins", "--tests"]))?;
+    run("build", cargo(&["build", "--release", "--locked", "--workspace", "--bins", "--tests", "--examples"]))?;
     Ok(target()?.join("release"))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Bytes};
+use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -59,36 +59,23 @@ pub(super) enum PutError {
 }
 
 /// A connection to the server.
-pub(super) struct Connection<B> {
-    requests: http1::SendRequest<B>,
+struct Connection {
+    requests: http1::SendRequest<Full<Bytes>>,
     driver: JoinHandle<Result<(), hyper::Error>>,
 }
 
-impl<B> Connection<B>
-where
-    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
-{
-    /// Opens it.
-    ///
-    /// # Errors
-    /// When nobody listens.
-    pub(super) async fn open(address: SocketAddr) -> Result<Self, PutError> {
+impl Connection {
+    async fn open(address: SocketAddr) -> Result<Self, PutError> {
         let stream = TcpStream::connect(address).await.map_err(PutError::Unreachable)?;
         stream.set_nodelay(true).map_err(PutError::Unreachable)?;
         let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(PutError::Connection)?;
         Ok(Self { requests, driver: tokio::spawn(connection) })
     }
 
-    /// Sends a request and gives back the status of its answer.
-    ///
-    /// # Errors
-    /// See [`PutError`].
-    pub(super) async fn status(&mut self, request: Request<B>) -> Result<StatusCode, PutError> {
-        self.send(request).await.map(|(status, _)| status)
-    }
-
-    async fn send(&mut self, request: Request<B>) -> Result<(StatusCode, Bytes), PutError> {
+    /// Sends a request and reads its answer.
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), PutError> {
         let answer = timeout(ANSWER_WITHIN, async {
+            self.requests.ready().await.map_err(PutError::Connection)?;
             let response = self.requests.send_request(request).await.map_err(PutError::Connection)?;
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
@@ -99,7 +86,7 @@ where
     }
 }
 
-impl<B> Drop for Connection<B> {
+impl Drop for Connection {
     fn drop(&mut self) {
         self.driver.abort();
     }
@@ -107,7 +94,7 @@ impl<B> Drop for Connection<B> {
 
 /// Puts batches of records.
 pub(super) struct Client<'a> {
-    connection: Connection<Full<Bytes>>,
+    connection: Connection,
     host: String,
     signer: Signer<'a>,
 }
@@ -139,13 +126,12 @@ struct Entry {
 }
 
 impl<'a> Client<'a> {
-    /// Connects to the server of `folder`.
+    /// Connects to the server at `address` with the keys of `folder`.
     ///
     /// # Errors
     /// When nobody listens.
-    pub(super) async fn connect(folder: &'a Folder) -> Result<Self, PutError> {
+    pub(super) async fn connect(folder: &'a Folder, address: SocketAddr) -> Result<Self, PutError> {
         let signer = Signer { access_key_id: ACCESS_KEY_ID, secret: folder.secret(), region: REGION };
-        let address = folder.address();
         Ok(Self { connection: Connection::open(address).await?, host: address.to_string(), signer })
     }
 

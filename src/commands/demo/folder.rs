@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   hydrant-demo/
-//!   ├── quickstart.yaml     the settings, config/quickstart.yaml with keys and a free port
+//!   ├── quickstart.yaml     the settings, config/quickstart.yaml with keys and an address
 //!   ├── secret-key          for the server, mode 0600
 //!   ├── aws-credentials     the same for AWS clients, mode 0600
 //!   ├── server.log          what the server said
@@ -12,7 +12,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -25,9 +25,6 @@ const QUICKSTART: &str = include_str!("../../../config/quickstart.yaml");
 
 /// Where the server's own settings begin in them.
 const SERVER: &str = "\nserver:\n";
-
-/// Where the server listens, its default; another port where that one is taken.
-const LISTEN: &str = "127.0.0.1:4573";
 
 /// The folder, as the settings name it.
 const ROOT: &str = "./hydrant-demo/";
@@ -44,25 +41,24 @@ pub(super) const STREAM: &str = "web";
 /// The folder of the demo.
 pub(super) struct Folder {
     root: PathBuf,
-    address: SocketAddr,
     secret: String,
 }
 
 impl Folder {
-    /// Makes the folder at `root` with new keys and settings. What earlier runs delivered stays.
+    /// Makes the folder at `root` with new keys, and settings for a server that listens on `address`. What earlier runs
+    /// delivered stays.
     ///
     /// # Errors
-    /// When something cannot be written, or no port is free.
-    pub(super) fn prepare(root: &Path) -> Result<Self, Failure> {
+    /// When something cannot be written.
+    pub(super) fn prepare(root: &Path, address: SocketAddr) -> Result<Self, Failure> {
         let failed = |act: &str, error: &io::Error| Failure::caused(format!("{act} in {}", root.display()), error);
         let make = fs::DirBuilder::new().recursive(true).mode(0o700).create(root);
         make.map_err(|error| Failure::caused(format!("make {}", root.display()), &error))?;
-        let address = free_address().map_err(|error| failed("find a free port", &error))?;
         let secret = random_secret()?;
-        let folder = Self { root: root.to_owned(), address, secret };
+        let folder = Self { root: root.to_owned(), secret };
         let keys =
             format!("[default]\naws_access_key_id = {ACCESS_KEY_ID}\naws_secret_access_key = {}\n", folder.secret);
-        let settings = folder.quickstart();
+        let settings = folder.quickstart(address);
         write(&folder.secret_key(), &folder.secret, 0o600).map_err(|error| failed("write the secret", &error))?;
         write(&folder.aws_credentials(), &keys, 0o600).map_err(|error| failed("write the keys", &error))?;
         write(&folder.settings(), &settings, 0o644).map_err(|error| failed("write the settings", &error))?;
@@ -70,19 +66,14 @@ impl Folder {
     }
 
     /// The settings of `config/`, told where to listen, whose signatures to take, and where the folder is.
-    fn quickstart(&self) -> String {
-        let (address, secret) = (self.address, self.secret_key());
+    fn quickstart(&self, address: SocketAddr) -> String {
+        let secret = self.secret_key();
         let server = format!(
             "{SERVER}  listen: {address}\n  credentials:\n    - access_key_id: {ACCESS_KEY_ID}\n      secret_access_key:\n        \
              file: {}\n",
             secret.display()
         );
         QUICKSTART.replace(SERVER, &server).replace(ROOT, &format!("{}/", self.root.display()))
-    }
-
-    /// Where the server listens.
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
     }
 
     /// The secret key of the settings' access key.
@@ -115,11 +106,6 @@ impl Folder {
     }
 }
 
-/// The address of the settings, or another port of loopback where that one is taken.
-fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind(LISTEN).or_else(|_| TcpListener::bind("127.0.0.1:0"))?.local_addr()
-}
-
 /// 40 random characters, as long as the secret keys of AWS.
 fn random_secret() -> Result<String, Failure> {
     let mut bytes = [0; 30];
@@ -143,12 +129,14 @@ mod tests {
 
     use super::*;
 
+    const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4999);
+
     #[test]
     fn keys_are_random_and_only_the_owner_reads_them() {
         let place = tempfile::tempdir().unwrap();
         let root = place.path().join("demo");
-        let first = Folder::prepare(&root).unwrap();
-        let second = Folder::prepare(&root).unwrap();
+        let first = Folder::prepare(&root, ADDRESS).unwrap();
+        let second = Folder::prepare(&root, ADDRESS).unwrap();
         assert_ne!(first.secret(), second.secret());
         for file in [second.secret_key(), second.aws_credentials()] {
             assert!(fs::read_to_string(&file).unwrap().contains(second.secret()));
@@ -157,19 +145,16 @@ mod tests {
     }
 
     #[test]
-    fn the_settings_are_those_of_the_repository_with_keys_port_and_folder() {
+    fn the_settings_are_those_of_the_repository_with_keys_address_and_folder() {
         for part in [SERVER, ROOT, &format!("\n  {STREAM}:\n")] {
             assert!(QUICKSTART.contains(part), "config/quickstart.yaml lacks {part:?}");
         }
         let place = tempfile::tempdir().unwrap();
-        let taken = TcpListener::bind(LISTEN);
-        let folder = Folder::prepare(place.path()).unwrap();
-        drop(taken);
-        assert_ne!(folder.address().to_string(), LISTEN);
+        let folder = Folder::prepare(place.path(), ADDRESS).unwrap();
         let settings = fs::read(folder.settings()).unwrap();
         assert!(!String::from_utf8_lossy(&settings).contains(folder.secret()));
         let spec = crate::config::load(&folder.settings(), &crate::config::LocalSecrets).unwrap().spec;
-        assert_eq!(spec.server.listen, folder.address());
+        assert_eq!(spec.server.listen, ADDRESS);
         assert_eq!(spec.server.region, REGION);
         assert_eq!(spec.server.data, place.path().join("data"));
         let credential = &spec.server.credentials[0];

@@ -1,11 +1,12 @@
 //! The lines that point other clients at the server of the demo. They can be pasted as they are.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::folder::{Folder, REGION, STREAM};
 
 /// The lines, for a server that goes on (`keep`) or has to be started first.
-pub(super) fn lines(folder: &Folder, keep: bool) -> String {
+pub(super) fn lines(folder: &Folder, address: SocketAddr, keep: bool) -> String {
     let start = if keep {
         "Try it with your own client, in another terminal:".to_owned()
     } else {
@@ -15,13 +16,12 @@ pub(super) fn lines(folder: &Folder, keep: bool) -> String {
         )
     };
     let keys = absolute(&folder.aws_credentials());
-    let clients: Vec<String> =
-        clients(&keys, &folder.address().to_string()).iter().map(|block| indented(block)).collect();
+    let clients: Vec<String> = clients(&keys, address).iter().map(|block| indented(block)).collect();
     format!("{start}\n\n{}\n\nObjects appear in {} within a second.", clients.join("\n\n"), absolute(&folder.objects()))
 }
 
 /// The lines for a shell, one block per client.
-fn clients(keys: &str, address: &str) -> [String; 4] {
+fn clients(keys: &str, address: SocketAddr) -> [String; 4] {
     let endpoint = format!("http://{address}");
     let environment = format!(
         "# keys and region, for every AWS client

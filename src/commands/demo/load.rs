@@ -1,6 +1,7 @@
 //! The load of the demo: several connections put batches until every record is acknowledged.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -35,10 +36,15 @@ pub(super) struct Puts {
 ///
 /// # Errors
 /// When one is refused for good.
-pub(super) async fn put_all(folder: &Folder, records: u32, bar: &ProgressBar) -> Result<Puts, Failure> {
+pub(super) async fn put_all(
+    folder: &Folder,
+    address: SocketAddr,
+    records: u32,
+    bar: &ProgressBar,
+) -> Result<Puts, Failure> {
     let next = AtomicU32::new(0);
     let start = Instant::now();
-    let shares = try_join_all((0..CONNECTIONS).map(|_| put_share(folder, records, &next, bar))).await;
+    let shares = try_join_all((0..CONNECTIONS).map(|_| put_share(folder, address, records, &next, bar))).await;
     let shares = shares.map_err(|error| Failure::caused("put records", &error).at(folder.server_log().display()))?;
     let took = start.elapsed();
     let bytes = shares.iter().map(|share| share.bytes).sum();
@@ -53,8 +59,14 @@ struct Share {
     calls: Vec<Duration>,
 }
 
-async fn put_share(folder: &Folder, records: u32, next: &AtomicU32, bar: &ProgressBar) -> Result<Share, PutError> {
-    let mut client = Client::connect(folder).await?;
+async fn put_share(
+    folder: &Folder,
+    address: SocketAddr,
+    records: u32,
+    next: &AtomicU32,
+    bar: &ProgressBar,
+) -> Result<Share, PutError> {
+    let mut client = Client::connect(folder, address).await?;
     let mut share = Share::default();
     loop {
         let from = next.fetch_add(BATCH, Ordering::Relaxed);

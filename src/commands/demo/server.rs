@@ -1,15 +1,14 @@
 //! The server of the demo: this very program, told to `run`. Dropping it stops it.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::io;
+use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use http_body_util::Empty;
-use hyper::body::Bytes;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{sleep, timeout};
 
-use super::client::Connection;
 use super::folder::Folder;
 use crate::commands::Failure;
 
@@ -25,35 +24,53 @@ const POLL: Duration = Duration::from_millis(20);
 /// A running server.
 pub(super) struct Server {
     child: Child,
+    address: SocketAddr,
+}
+
+/// Why it does not run.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    /// It cannot be started or looked at.
+    #[error("start the server")]
+    System(#[from] io::Error),
+    /// It ended by itself, as it does when its address is taken.
+    #[error("the server did not start: {0}")]
+    Ended(ExitStatus),
+    /// It takes too long.
+    #[error("the server was not ready within {} s", READY_WITHIN.as_secs())]
+    TimedOut,
 }
 
 impl Server {
-    /// Starts it and waits until it takes records.
+    /// Starts it and waits until it says that it takes records. Whether somebody else answers at its address does not
+    /// count.
     ///
     /// # Errors
-    /// When it does not start or is not ready in time; what it said lies in the folder.
-    pub(super) async fn start(folder: &Folder) -> Result<Self, Failure> {
-        let failed = |error: &std::io::Error| Failure::caused("start the server", error);
-        let program = std::env::current_exe().map_err(|error| failed(&error))?;
-        let log = File::create(folder.server_log()).map_err(|error| failed(&error))?;
-        let mut command = Command::new(program);
-        command.arg("run").arg(folder.settings());
-        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let mut server = Self { child: command.spawn().map_err(|error| failed(&error))? };
-        let told = |message: String| Failure::failed(message).at(folder.server_log().display());
+    /// See [`StartError`]; what it said lies in the folder.
+    pub(super) async fn start(folder: &Folder) -> Result<Self, StartError> {
+        let log = File::create(folder.server_log())?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("run").arg(folder.settings()).env_remove("HYDRANT_LOG");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut server = Self { child: command.spawn()?, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let ready = timeout(READY_WITHIN, async {
-            while !is_ready(folder).await {
-                if let Some(status) = server.child.try_wait().map_err(|error| failed(&error))? {
-                    return Err(told(format!("the server did not start: {status}")));
+            loop {
+                if let Some(address) = address_in(&fs::read_to_string(folder.server_log())?) {
+                    return Ok(address);
+                }
+                if let Some(status) = server.child.try_wait()? {
+                    return Err(StartError::Ended(status));
                 }
                 sleep(POLL).await;
             }
-            Ok(())
         });
-        match ready.await {
-            Ok(outcome) => outcome.map(|()| server),
-            Err(_) => Err(told(format!("the server was not ready within {} s", READY_WITHIN.as_secs()))),
-        }
+        server.address = ready.await.unwrap_or(Err(StartError::TimedOut))?;
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Asks it to stop, as SIGTERM does, and waits.
@@ -62,7 +79,7 @@ impl Server {
     /// When it does not stop in time or ends badly.
     pub(super) async fn stop(mut self) -> Result<(), Failure> {
         self.signal(Signal::TERM);
-        let ended: Result<std::io::Result<ExitStatus>, _> = timeout(STOP_WITHIN, async {
+        let ended: Result<io::Result<ExitStatus>, _> = timeout(STOP_WITHIN, async {
             loop {
                 match self.child.try_wait() {
                     Ok(None) => sleep(POLL).await,
@@ -98,9 +115,21 @@ impl Drop for Server {
     }
 }
 
-async fn is_ready(folder: &Folder) -> bool {
-    let Ok(mut connection) = Connection::open(folder.address()).await else { return false };
-    let request = hyper::Request::get("/ready").header("host", folder.address().to_string());
-    let Ok(request) = request.body(Empty::<Bytes>::new()) else { return false };
-    connection.status(request).await.is_ok_and(|status| status.is_success())
+/// The address that a ready server names in its log.
+fn address_in(log: &str) -> Option<SocketAddr> {
+    let line = log.lines().find(|line| line.contains(": ready "))?;
+    line.split_whitespace().find_map(|word| word.strip_prefix("address=")?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_read_once_the_server_is_ready() {
+        let opening = "2026-11-21T13:38:59Z  INFO hydrant::assemble: streams are open streams=1\n";
+        let ready = "2026-11-21T13:38:59Z  INFO hydrant::commands::run: ready address=127.0.0.1:4573 streams=1\n";
+        assert_eq!(address_in(opening), None);
+        assert_eq!(address_in(&[opening, ready].concat()), Some(SocketAddr::from(([127, 0, 0, 1], 4573))));
+    }
 }
