@@ -146,7 +146,7 @@ impl Account {
         }
     }
 
-    /// An empty grant, to be grown by [`Grant::absorb`].
+    /// An empty grant, to be grown by another one's [`Grant::pour`].
     pub fn nothing(&self) -> Grant {
         Grant { budget: Arc::clone(&self.budget), index: self.index, bytes: 0, sealing: false }
     }

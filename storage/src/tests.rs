@@ -99,7 +99,9 @@ fn plain_run() -> Vec<Action> {
 fn any_one_operation_of_a_run_may_fail() {
     let counted = {
         let mut world = World::new(SimFiles::new(1));
-        plain_run().iter().for_each(|action| world.step(action));
+        for action in &plain_run() {
+            world.step(action);
+        }
         Op::CHANGES.map(|op| world.files.count(op))
     };
     assert!(counted.iter().zip(Op::CHANGES).all(|(count, op)| *count > 0 || op == Op::Truncate), "{counted:?}");
@@ -108,7 +110,9 @@ fn any_one_operation_of_a_run_may_fail() {
             for times in [Times::Once, Times::FromThenOn] {
                 let mut world = World::new(SimFiles::new(nth));
                 world.fail(op, nth, times);
-                plain_run().iter().for_each(|action| world.step(action));
+                for action in &plain_run() {
+                    world.step(action);
+                }
                 world.finish();
             }
         }

@@ -92,7 +92,7 @@ mod tests {
         for _ in 0..99 {
             timings.record(Duration::from_micros(700));
         }
-        timings.record(Duration::from_secs(60));
+        timings.record(Duration::from_mins(1));
         let read = timings.read();
         assert_eq!(read.percentile(50), Some(Duration::from_millis(1)));
         assert_eq!(read.percentile(99), Some(Duration::from_millis(1)));

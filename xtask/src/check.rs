@@ -65,10 +65,20 @@ impl Gate {
             Self::Fmt => finish("fmt", cargo(&["fmt", "--all", "--check"])),
             Self::Clippy => finish(
                 "clippy",
-                cargo(&["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+                cargo(&[
+                    "clippy",
+                    "--quiet",
+                    "--keep-going",
+                    "--locked",
+                    "--workspace",
+                    "--all-targets",
+                    "--",
+                    "-D",
+                    "warnings",
+                ]),
             ),
             Self::Doc => {
-                let mut doc = cargo(&["doc", "--quiet", "--locked", "--workspace", "--no-deps"]);
+                let mut doc = cargo(&["doc", "--quiet", "--keep-going", "--locked", "--workspace", "--no-deps"]);
                 doc.env("RUSTDOCFLAGS", "-D warnings");
                 finish("doc", doc)
             }

@@ -222,7 +222,7 @@ fn a_stream_lives_on_a_real_disk() {
     assert_eq!((report.damages().count(), report.streams[0].outbox.batches), (0, 1));
     let ((outbox, found), (mut ledger, mut state)) = open();
     assert!(matches!(&found[..], [Found::Whole { .. }]));
-    assert_eq!(Recovery::new(&state, found).owed, [header.clone()]);
+    assert_eq!(Recovery::new(&state, found).owed, std::slice::from_ref(&header));
     let body = outbox.body(header.batch).unwrap().read(0, usize::MAX).unwrap();
     assert_eq!(body, crate::outbox::testing::body(1, 700_000).concat());
     let settled = Entry::Settled { batch: header.batch };

@@ -29,7 +29,8 @@ pub(crate) fn header(number: u8) -> Header {
 
 /// Bytes that differ in every block, in parts that are cut anywhere.
 pub(crate) fn body(number: u8, len: usize) -> Vec<Bytes> {
-    let bytes: Vec<u8> = (0..len).map(|at| (at ^ (at >> 8) ^ (at >> 16) ^ usize::from(number)) as u8).collect();
+    let mixed = |at: usize| at ^ (at >> 8) ^ (at >> 16) ^ usize::from(number);
+    let bytes: Vec<u8> = (0..len).map(|at| mixed(at).to_le_bytes()[0]).collect();
     let cut = len / 3;
     vec![Bytes::copy_from_slice(&bytes[..cut]), Bytes::new(), Bytes::copy_from_slice(&bytes[cut..])]
 }

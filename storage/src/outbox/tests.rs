@@ -101,7 +101,7 @@ async fn a_body_is_a_blob_that_outlives_the_removal_of_its_batch() {
 fn sealing_a_batch_twice_is_a_bug() {
     let files = SimFiles::new(1);
     let outbox = sealed(&files, 1, 10);
-    let _ = outbox.seal(&header(1), &body(1, 10), Claim::DataSeal);
+    drop(outbox.seal(&header(1), &body(1, 10), Claim::DataSeal));
 }
 
 #[test]

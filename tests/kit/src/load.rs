@@ -1,6 +1,6 @@
 //! The load generator: signed puts over kept connections, one thread each.
 //!
-//! [`bench`] sends log records as fast as one connection allows and measures; its bodies and their hashes are made
+//! [`mod@bench`] sends log records as fast as one connection allows and measures; its bodies and their hashes are made
 //! before the clock starts, so that what is measured is the server. [`witnessed`] sends records that the oracle gave
 //! names to, and tells the oracle what was answered.
 
