@@ -67,7 +67,7 @@ fn entry(stream: &LiveStream, state: State) -> Entry<'_> {
     let stream = &stream.spec().name;
     match ailment {
         None => Entry { stream, state, since: None, code: None, message: None },
-        Some(Ailment { since, code, message }) => {
+        Some(Ailment { since, code, message, .. }) => {
             Entry { stream, state, since: Some(rfc3339(since)), code: Some(code), message: Some(message) }
         }
     }

@@ -7,12 +7,14 @@
 //! Never says more about a wrong signature than that it is wrong, and takes as long for a key id that nobody has as
 //! for one that somebody has. Without credentials the gate stands open; the configuration allows that on loopback only.
 
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HOST};
 use http::request::Parts;
+use http::uri::Authority;
 use hydrant_core::Timestamp;
 use hydrant_core::secret::Secret;
 
@@ -65,6 +67,24 @@ impl Gate {
             keys: credentials.iter().map(|it| key(&it.access_key_id, it.secret_access_key.clone())).collect(),
             decoy: key("", Secret::new(decoy)),
         }
+    }
+
+    /// Where nobody has to sign, only names of this machine are served: a web page could have its own name resolve to
+    /// loopback and would then be as good as local.
+    ///
+    /// # Errors
+    /// When the request was sent to another name.
+    pub(super) fn check_host(&self, parts: &Parts) -> Result<(), ServiceError> {
+        if !self.keys.is_empty() {
+            return Ok(());
+        }
+        let mut hosts = parts.headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default().parse().ok());
+        let target = parts.uri.authority().map(|authority| Some(authority.clone()));
+        let is_named = target.is_some() || parts.headers.contains_key(HOST);
+        if is_named && target.into_iter().chain(&mut hosts).all(|host| host.is_some_and(|host| is_loopback(&host))) {
+            return Ok(());
+        }
+        Err(invalid("Without credentials this server answers to localhost and loopback addresses only.".to_owned()))
     }
 
     /// Looks at everything that the head of a request says about who signed it. `None` when nobody has to.
@@ -241,4 +261,9 @@ fn incomplete(why: String) -> ServiceError {
 
 fn invalid(why: String) -> ServiceError {
     ServiceError::InvalidSignature(why)
+}
+
+fn is_loopback(authority: &Authority) -> bool {
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

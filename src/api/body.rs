@@ -23,6 +23,9 @@ use super::error::ServiceError;
 /// What a buffer starts with. A client has to send this much before we believe the length that it announced.
 const FIRST_BYTES: usize = 256 << 10;
 
+/// How long a client that was refused may go on sending. Enough for an honest one; anybody can ask for it.
+const DISCARD_WITHIN: Duration = Duration::from_secs(2);
+
 /// How long a request waits for its share of the budget before the client is told to slow down.
 const BUDGET_WAIT: Duration = Duration::from_secs(1);
 
@@ -123,7 +126,7 @@ impl Received {
 }
 
 /// Reads on and keeps nothing: a client that is still sending would otherwise never see why it was refused. Ends
-/// with the body, after as much again as a body may have, or when it comes too slowly.
+/// with the body, after as much again as a body may have, or after [`DISCARD_WITHIN`].
 pub(super) async fn discard<B>(body: &mut B, limits: &Limits)
 where
     B: Body<Data = Bytes> + Unpin,
@@ -131,7 +134,8 @@ where
     let started = Instant::now();
     let mut seen: usize = 0;
     while seen <= limits.body_bytes_max {
-        match next_data(body, limits.body_deadline(started, seen)).await {
+        let deadline = limits.body_deadline(started, seen).min(started + DISCARD_WITHIN);
+        match next_data(body, deadline).await {
             Ok(Some(data)) => seen = seen.saturating_add(data.len()),
             Ok(None) | Err(_) => return,
         }

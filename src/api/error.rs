@@ -114,7 +114,7 @@ impl ServiceError {
     /// Whether the rest of the body should be read before the answer is given. A client that is still sending would
     /// otherwise never see it, unless the body is what is wrong.
     pub(super) const fn is_worth_reading_on(&self) -> bool {
-        !matches!(self, Self::RequestTimeout | Self::RequestAborted)
+        !matches!(self, Self::RequestTimeout | Self::RequestAborted | Self::RequestHeadersTooLarge { .. })
     }
 
     /// The whole answer. `now` goes into a `Date` header where a client corrects its clock by it.

@@ -64,6 +64,9 @@ use self::wire::PutKind;
 use crate::config::spec::Credential;
 use crate::streams::{LiveStream, Streams};
 
+/// Most header fields of a request. Source: HTTP/1 heads are parsed with this limit; an SDK sends about ten.
+const HEADER_FIELDS_MAX: usize = 100;
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
 /// What the API is to be.
@@ -213,11 +216,14 @@ impl Api {
         B: Body<Data = Bytes> + Unpin,
     {
         let (parts, mut body) = request.into_parts();
+        if let Err(error) = self.gate.check_host(&parts) {
+            return error.into_response(self.edges.clock.now());
+        }
         if let Some(answer) = self.admin(&parts.method, parts.uri.path()) {
             return answer;
         }
         let id = (self.edges.request_ids)();
-        let mut response = match self.serve(&parts, &mut body).await {
+        let mut response = match self.serve(parts, &mut body).await {
             Ok(answer) => success(answer),
             Err(error) => {
                 let (status, code) = error.shape();
@@ -231,20 +237,21 @@ impl Api {
         response
     }
 
-    async fn serve<B>(&self, parts: &Parts, body: &mut B) -> Result<Vec<u8>, ServiceError>
+    async fn serve<B>(&self, parts: Parts, body: &mut B) -> Result<Vec<u8>, ServiceError>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let received = match self.admit(parts, body).await {
+        let received = match self.admit(&parts, body).await {
             Ok(received) => received,
             Err(error) => {
+                drop(parts); // a head may take far more memory than it took to send
                 if error.is_worth_reading_on() {
                     body::discard(body, &self.limits).await;
                 }
                 return Err(error);
             }
         };
-        self.perform(operation_of(parts)?, received).await
+        self.perform(operation_of(&parts)?, received).await
     }
 
     /// Takes the body in and makes sure that it, and the head, come from somebody who may call.
@@ -296,10 +303,14 @@ fn operation_of(parts: &Parts) -> Result<Operation, ServiceError> {
     Operation::of(&parts.headers)
 }
 
+/// Counts a field as HTTP/2 does, with 32 bytes on top: there a byte on the wire can stand for a whole field.
 fn check_header_bytes(parts: &Parts, limit: usize) -> Result<(), ServiceError> {
-    let headers = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
+    let headers = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum::<usize>();
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    if headers + target > limit { Err(ServiceError::RequestHeadersTooLarge { limit }) } else { Ok(()) }
+    if headers + target > limit || parts.headers.len() > HEADER_FIELDS_MAX {
+        return Err(ServiceError::RequestHeadersTooLarge { limit });
+    }
+    Ok(())
 }
 
 fn success(body: Vec<u8>) -> Response<Full<Bytes>> {

@@ -364,6 +364,7 @@ async fn operators_see_how_the_server_is() {
         since: Timestamp::from_millis(1_788_093_360_000),
         code: "forbidden",
         message: "access denied".to_owned(),
+        is_final: false,
     };
     let streams = Arc::clone(&running.stand.api.streams);
     streams.get("web").unwrap().health().set(State::Degraded(ailment.clone()));
