@@ -35,6 +35,8 @@ pub(crate) struct Folder {
     layout: Layout,
     /// Folders whose own entry was fsynced by this process.
     durable: Mutex<HashSet<PathBuf>>,
+    /// Names that some attempt is giving or confirming now.
+    in_work: Mutex<HashSet<PathBuf>>,
     /// Whether this process has looked for what a crash left behind.
     is_swept: AtomicBool,
 }
@@ -47,9 +49,21 @@ pub(crate) enum Named {
     Taken(File),
 }
 
+/// A name that one attempt is at work on.
+struct Claim<'a> {
+    folder: &'a Folder,
+    path: &'a Path,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.folder.in_work.lock().unwrap_or_else(PoisonError::into_inner).remove(self.path);
+    }
+}
+
 impl Folder {
     pub(crate) fn new(layout: Layout) -> Self {
-        Self { layout, durable: Mutex::default(), is_swept: AtomicBool::new(false) }
+        Self { layout, durable: Mutex::default(), in_work: Mutex::default(), is_swept: AtomicBool::new(false) }
     }
 
     pub(crate) fn layout(&self) -> &Layout {
@@ -79,6 +93,7 @@ impl Folder {
 
     /// Gives a finished temporary file its name, and makes file and name durable.
     pub(crate) fn give_name(&self, temporary: &Temporary, path: &Path) -> io::Result<Named> {
+        let _alone = self.claim(path)?;
         temporary.file.sync_all()?;
         self.make_parents(path)?;
         match rename_without_overwriting(&temporary.path, path) {
@@ -107,9 +122,19 @@ impl Folder {
 
     /// Makes a file durable that somebody else gave its name, perhaps a process that crashed right after.
     pub(crate) fn make_durable(&self, file: &File, path: &Path) -> io::Result<()> {
+        let _alone = self.claim(path)?;
         file.sync_all()?;
         self.make_parents(path)?;
         sync_parent(path)
+    }
+
+    /// Takes a name for one attempt. An attempt that was given up may still be at work on its thread and take the name
+    /// away again, so no other one may rely on it before that has ended.
+    fn claim<'a>(&'a self, path: &'a Path) -> io::Result<Claim<'a>> {
+        if self.in_work.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned()) {
+            return Ok(Claim { folder: self, path });
+        }
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, "an earlier attempt is still at work on this name"))
     }
 
     /// Makes the folders that `path` lies in.
