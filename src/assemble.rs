@@ -40,9 +40,9 @@ pub struct Node {
     lanes: TaskTracker,
     stop: CancellationToken,
     grace: Duration,
-    // Held for what they do when they are dropped: the threads end, the lock is given back. In this order.
+    // Held for its threads, which end when it is dropped.
     _committers: Committers,
-    _data: DataDir,
+    data: DataDir,
 }
 
 /// Why a node cannot start.
@@ -102,23 +102,33 @@ pub fn assemble(spec: &Spec, edges: &Edges, secrets: &dyn Secrets) -> Result<Nod
     let streams = Arc::new(Streams::new(live));
     lanes.close();
     info!(streams = spec.streams.len(), data = %server.data.display(), "streams are open");
-    Ok(Node { streams, budget, lanes, stop, grace: server.grace, _committers: committers, _data: data })
+    Ok(Node { streams, budget, lanes, stop, grace: server.grace, _committers: committers, data })
 }
 
 impl Node {
     /// Seals and sends everything that is acknowledged now; resolves when it is settled.
-    pub async fn drain(&self) {
+    ///
+    /// # Errors
+    /// A sentence that names the streams which cannot be drained. The others are.
+    pub async fn drain(&self) -> Result<(), String> {
         for stream in self.streams.list(None) {
             stream.drain_soon();
         }
+        let mut failed = Vec::new();
         for stream in self.streams.list(None) {
-            stream.drain().await;
+            if let Err(ailment) = stream.drain().await {
+                failed.push(format!("stream {} cannot be drained: {}", stream.spec().name, ailment.message));
+            }
         }
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
 
     /// Stops: logs take no more, lanes finish what is under way within the grace period. What is buffered stays in
     /// the log, what is sealed in the outbox.
-    pub async fn stop(self) {
+    ///
+    /// Gives back the lock of the data directory. It is to be kept until the runtime is gone, with every thread that
+    /// might still write.
+    pub async fn stop(self) -> DataDir {
         for stream in self.streams.list(None) {
             stream.log().close();
         }
@@ -127,6 +137,7 @@ impl Node {
         if tokio::time::timeout(self.grace + Duration::from_secs(1), self.lanes.wait()).await.is_err() {
             error!("lanes did not stop in time; what they had under way will be repeated");
         }
+        self.data
     }
 }
 

@@ -22,6 +22,9 @@ const REQUEST_BYTES_MAX: u64 = 4 << 10;
 /// How long a client may take to say what it wants.
 const REQUEST_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// How long a client may take to read a line. One that does not is taken for gone.
+const REPLY_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// What a server can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -111,7 +114,8 @@ impl Call {
     pub async fn reply(&mut self, reply: &Reply) -> bool {
         let Ok(mut line) = serde_json::to_vec(reply) else { return false };
         line.push(b'\n');
-        self.stream.write_all(&line).await.is_ok()
+        let written = tokio::time::timeout(REPLY_WAIT_MAX, self.stream.write_all(&line)).await;
+        matches!(written, Ok(Ok(())))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hydrant_core::{Position, Span, Timestamp};
 use hydrant_storage::log::{AppendError, Log, Payloads};
@@ -10,6 +11,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::config::spec::StreamSpec;
 use crate::stream::counters::Counters;
+
+/// How often somebody who waits for a stream looks whether it has failed.
+const HEALTH_EVERY: Duration = Duration::from_secs(1);
 
 /// The live streams by name.
 #[derive(Debug, Default)]
@@ -160,11 +164,20 @@ impl LiveStream {
 
     /// Seals and sends everything that is acknowledged now, and resolves when it is settled. Cancel safe: a dropped
     /// call still has it sealed.
-    pub async fn drain(&self) {
+    ///
+    /// # Errors
+    /// When the stream has failed in a way that only a new process can mend.
+    pub async fn drain(&self) -> Result<(), Ailment> {
         let end = self.drain_soon();
         let mut settled = self.settled.subscribe();
         // The sender lives as long as this stream, so the wait ends by its condition.
-        settled.wait_for(|below| *below >= end).await.map(drop).unwrap_or_default();
+        while tokio::time::timeout(HEALTH_EVERY, settled.wait_for(|below| *below >= end)).await.is_err() {
+            match self.health.state() {
+                State::Failed(ailment) if ailment.is_final => return Err(ailment),
+                State::Healthy | State::Degraded(_) | State::Failed(_) => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -195,6 +208,8 @@ pub struct Ailment {
     pub code: &'static str,
     /// A sentence.
     pub message: String,
+    /// Whether only a new process can mend it.
+    pub is_final: bool,
 }
 
 impl Health {

@@ -116,6 +116,9 @@ impl Command {
     }
 }
 
+/// How long threads that hang on a disk or a mount may keep the process from ending.
+const SHUTDOWN_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Runs `future` to its end on a runtime with a worker per core.
 ///
 /// # Errors
@@ -125,7 +128,9 @@ pub fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::caused("start the runtime", &error))?;
-    Ok(runtime.block_on(future))
+    let output = runtime.block_on(future);
+    runtime.shutdown_timeout(SHUTDOWN_WITHIN);
+    Ok(output)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use hydrant_core::secret::Secrets;
+use hydrant_storage::catalog::DataDir;
 use hydrant_storage::files::real::RealFiles;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -66,10 +67,11 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
     if let Some(data) = &args.data {
         spec.server.data.clone_from(data);
     }
-    block_on(serve(&spec, &LocalSecrets))?
+    // The lock of the data directory outlives the runtime and so every thread that may still write there.
+    block_on(serve(&spec, &LocalSecrets))?.map(drop)
 }
 
-async fn serve(spec: &Spec, secrets: &dyn Secrets) -> Result<(), Failure> {
+async fn serve(spec: &Spec, secrets: &dyn Secrets) -> Result<DataDir, Failure> {
     let server = &spec.server;
     let edges = edges();
     let signals = Signals::listen().map_err(|error| Failure::caused("listen for signals", &error))?;
@@ -91,15 +93,16 @@ async fn serve(spec: &Spec, secrets: &dyn Secrets) -> Result<(), Failure> {
         until_told(signals, control, &node, &stop),
     )
     .1;
+    let mut outcome = Reply::Done;
     if server.drain_on_stop || !waiting.is_empty() {
-        drain(&node, &mut waiting).await;
+        outcome = drain(&node, &mut waiting, WhenUnheard::GoOn).await;
     }
-    node.stop().await;
+    let data = node.stop().await;
     for call in &mut waiting {
-        call.reply(&Reply::Done).await;
+        call.reply(&outcome).await;
     }
     info!("stopped");
-    Ok(())
+    Ok(data)
 }
 
 fn edges() -> Edges {
@@ -145,12 +148,12 @@ async fn until_told(
             Request::Drain { stop: true } => break vec![call],
             Request::Drain { stop: false } => {
                 let mut calls = vec![call];
-                tokio::select! {
+                let outcome = tokio::select! {
                     () = signals.next() => break Vec::new(), // the caller sees the connection end
-                    () = drain(node, &mut calls) => {}
-                }
+                    outcome = drain(node, &mut calls, WhenUnheard::GiveUp) => outcome,
+                };
                 for call in &mut calls {
-                    call.reply(&Reply::Done).await;
+                    call.reply(&outcome).await;
                 }
             }
         }
@@ -169,14 +172,35 @@ async fn end_at_second(mut signals: Signals) {
     std::process::exit(1);
 }
 
-/// Seals and sends everything that is acknowledged now, and tells those who wait how far it is.
-async fn drain(node: &Node, calls: &mut [Call]) {
+/// What to do with a drain when nobody waits for it any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WhenUnheard {
+    /// Wait no longer; what is to be sealed is sealed all the same.
+    GiveUp,
+    /// Wait on: the server stops behind it.
+    GoOn,
+}
+
+/// Seals and sends everything that is acknowledged now, and tells those who wait how far it is. Gives back how it ended.
+async fn drain(node: &Node, calls: &mut Vec<Call>, when_unheard: WhenUnheard) -> Reply {
     let drained = node.drain();
     tokio::pin!(drained);
-    while tokio::time::timeout(PROGRESS_EVERY, &mut drained).await.is_err() {
+    loop {
+        match tokio::time::timeout(PROGRESS_EVERY, &mut drained).await {
+            Ok(Ok(())) => return Reply::Done,
+            Ok(Err(message)) => return Reply::Failed { message },
+            Err(_elapsed) => {}
+        }
         let records_waiting = node.streams.list(None).map(|stream| stream.waiting()).sum();
-        for call in calls.iter_mut() {
-            call.reply(&Reply::Progress { records_waiting }).await;
+        let mut listening = Vec::new();
+        for mut call in calls.drain(..) {
+            if call.reply(&Reply::Progress { records_waiting }).await {
+                listening.push(call);
+            }
+        }
+        *calls = listening;
+        if calls.is_empty() && when_unheard == WhenUnheard::GiveUp {
+            return Reply::Done;
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use hydrant_core::{Span, Timestamp};
+use hydrant_core::{Position, Span, Timestamp};
 use hydrant_storage::log::Frame;
 
 use crate::config::spec::{Delimiter, Hints};
@@ -134,6 +134,11 @@ impl Buffer {
     pub fn take(&mut self) -> Held {
         self.due = None;
         std::mem::take(&mut self.held)
+    }
+
+    /// The first record it holds.
+    pub fn first(&self) -> Option<Position> {
+        self.held.spans.first().map(|span| span.first)
     }
 
     /// When the oldest of its records was accepted.

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use hydrant_core::{BatchId, Blob, Fault, FaultCode, Object, ObjectSink, Position, Verdict};
-use hydrant_storage::ledger::{Checkpoint, Entry, Ledger};
+use hydrant_storage::ledger::{Checkpoint, Entry, Ledger, LedgerError};
 use hydrant_storage::log::Log;
 use hydrant_storage::outbox::{Content, Header, Outbox};
 use tokio::sync::{mpsc, watch};
@@ -42,6 +42,8 @@ const ATTEMPT_MAX: Duration = Duration::from_mins(15);
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// Batches owed that make a checkpoint rarer by another [`CHECKPOINT_EVERY`].
 const CHECKPOINT_BATCHES: usize = 10_000;
+/// How long a ledger without room is left alone.
+const NO_ROOM_WAIT: Duration = Duration::from_secs(1);
 /// How far the ledger may grow before it is rewritten as a checkpoint: replaying it takes some milliseconds.
 const LEDGER_BYTES_MAX: u64 = 256 << 10;
 /// Most events taken in before the ledger is written, so that settling is grouped and never put off for long.
@@ -137,6 +139,8 @@ pub struct Deliver {
     state: Checkpoint,
     /// Ledger entries to be written before anything else is done.
     entries: Vec<Entry>,
+    /// When the entries may be tried again, after the ledger had no room for them.
+    write_not_before: Duration,
     /// Batches to unlink once the entries are durable.
     settling: Vec<BatchId>,
     /// Batches that are unlinked; they leave the ledger when that is durable.
@@ -161,6 +165,7 @@ impl Deliver {
             checkpointed: (parts.edges.clock.monotonic(), state.forget),
             state,
             entries: Vec::new(),
+            write_not_before: Duration::ZERO,
             settling: Vec::new(),
             unlinked: Vec::new(),
             turned: Vec::new(),
@@ -182,6 +187,9 @@ impl Deliver {
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), LaneError> {
         let mut deadline = None;
         loop {
+            if self.checkpoint_due().is_some_and(|due| due <= self.now()) {
+                self.checkpoint().await?; // here, so that a busy destination cannot put it off for ever
+            }
             if deadline.is_none() {
                 self.launch();
             }
@@ -197,7 +205,7 @@ impl Deliver {
                 Some(landed) = self.flights.join_next() => self.landed(landed.map_err(LaneError::panicked)?)?,
                 packed = self.parts.packed.recv(), if !self.is_packing_over => self.packed(packed)?,
                 () = sleep_until(&*self.parts.edges.clock, wake) => if deadline.is_some() { break },
-                () = sleep_until(&*self.parts.edges.clock, checkpoint_due) => self.checkpoint().await?,
+                () = sleep_until(&*self.parts.edges.clock, checkpoint_due) => {}
             }
             self.take_what_is_ready()?;
             self.write().await?;
@@ -389,7 +397,8 @@ impl Deliver {
     fn wake_at(&self) -> Option<Duration> {
         let primary = self.primary.turns.wake_at(self.primary.most);
         let dead_letter = self.dead_letter.turns.wake_at(self.dead_letter.most);
-        primary.into_iter().chain(dead_letter).min()
+        let unwritten = (!self.entries.is_empty()).then_some(self.write_not_before);
+        primary.into_iter().chain(dead_letter).chain(unwritten).min()
     }
 
     // What others are told.
@@ -411,33 +420,38 @@ impl Deliver {
 
     // The ledger.
 
-    /// Writes what has come together: first the ledger, and when that is durable, the unlinks that rely on it.
+    /// Writes what has come together: first the ledger, and when that is durable, the unlinks that rely on it. A ledger
+    /// without room keeps everything for a later try; nothing that waits for an entry is done before.
     async fn write(&mut self) -> Result<(), LaneError> {
-        if self.entries.is_empty() {
+        if self.entries.is_empty() || self.now() < self.write_not_before {
             return Ok(());
         }
         let entries = std::mem::take(&mut self.entries);
-        let settling = std::mem::take(&mut self.settling);
+        let settling = self.settling.clone();
         let outbox = self.parts.outbox.clone();
-        let unlinked = self
+        let (entries, written) = self
             .with_ledger(move |ledger| {
-                ledger.append(&entries)?;
-                // A file that cannot be removed now stays in the ledger as settled, and the next start removes it.
-                let is_removed = |batch: &BatchId| match outbox.remove(*batch) {
-                    Ok(()) => true,
-                    Err(error) => {
-                        warn!(%batch, %error, "a settled batch file could not be removed");
-                        false
-                    }
-                };
-                Ok(settling.into_iter().filter(is_removed).collect::<Vec<_>>())
+                let written = ledger.append(&entries).map(|()| unlink(&outbox, settling));
+                Ok((entries, written))
             })
             .await?;
-        self.unlinked.extend(unlinked);
-        for batch in std::mem::take(&mut self.turned) {
-            self.dead_letter.turns.add(batch);
+        match written {
+            Ok(unlinked) => {
+                self.settling.clear();
+                self.unlinked.extend(unlinked);
+                for batch in std::mem::take(&mut self.turned) {
+                    self.dead_letter.turns.add(batch);
+                }
+                Ok(())
+            }
+            Err(error) if passes(&error) => {
+                warn!(%error, "the ledger has no room; it is tried again");
+                self.entries = entries;
+                self.write_not_before = self.now() + NO_ROOM_WAIT;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     /// Lends the ledger to a blocking thread.
@@ -458,37 +472,75 @@ impl Deliver {
     fn checkpoint_due(&self) -> Option<Duration> {
         let (at, forgotten) = self.checkpointed;
         if self.ledger.as_ref().is_some_and(|ledger| ledger.grown() > LEDGER_BYTES_MAX) {
-            return Some(Duration::ZERO);
+            return Some(at + NO_ROOM_WAIT);
         }
         // A checkpoint names every batch that is owed, so a long backlog makes it rarer.
         let every = CHECKPOINT_EVERY * u32::try_from(1 + self.owed.len() / CHECKPOINT_BATCHES).unwrap_or(u32::MAX);
         (self.state.forget > forgotten).then_some(at + every)
     }
 
-    /// Writes the state as a new ledger file, then lets the log forget what every later start will skip.
+    /// Writes the state as a new ledger file, then lets the log forget what every later start will skip. Without room
+    /// the old file goes on.
     async fn checkpoint(&mut self) -> Result<(), LaneError> {
         self.write().await?;
-        let unlinked = std::mem::take(&mut self.unlinked);
-        for batch in &unlinked {
-            self.state.unlinked(*batch);
+        self.checkpointed.0 = self.now();
+        if !self.entries.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.state.clone();
+        for batch in &self.unlinked {
+            state.unlinked(*batch);
         }
         let (outbox, log) = (self.parts.outbox.clone(), self.parts.log.clone());
-        let (state, forget) = (self.state.clone(), self.state.forget);
-        self.with_ledger(move |ledger| {
-            outbox.sync().map_err(LaneError::OutboxFolder)?; // a settled batch leaves the ledger when its unlink is durable
-            ledger.checkpoint(&state)?;
-            if let Err(error) = log.forget(forget) {
-                warn!(%error, "the log could not forget; it will be told again");
+        let forget = state.forget;
+        let (state, written) = self
+            .with_ledger(move |ledger| {
+                outbox.sync().map_err(LaneError::OutboxFolder)?; // settled batches leave when their unlink is durable
+                let written = ledger.checkpoint(&state);
+                if written.is_ok()
+                    && let Err(error) = log.forget(forget)
+                {
+                    warn!(%error, "the log could not forget; it will be told again");
+                }
+                Ok((state, written))
+            })
+            .await?;
+        match written {
+            Ok(()) => {
+                self.state = state;
+                self.unlinked.clear();
+                for owed in self.owed.values_mut() {
+                    owed.is_recorded = true;
+                }
+                self.checkpointed.1 = forget;
+                Ok(())
             }
-            Ok(())
-        })
-        .await?;
-        for owed in self.owed.values_mut() {
-            owed.is_recorded = true;
+            Err(error) if passes(&error) => {
+                warn!(%error, "no checkpoint: the ledger has no room for a new file");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
         }
-        self.checkpointed = (self.now(), forget);
-        Ok(())
     }
+}
+
+/// Whether the same call may succeed later, and everything is as it was.
+fn passes(error: &LedgerError) -> bool {
+    matches!(error, LedgerError::NoSpace(_) | LedgerError::NotAllocated(_) | LedgerError::TooLarge { .. })
+}
+
+/// Removes settled batch files. One that cannot be removed now stays in the ledger as settled, and the next start
+/// removes it.
+fn unlink(outbox: &Outbox, settled: Vec<BatchId>) -> Vec<BatchId> {
+    let mut unlinked = settled;
+    unlinked.retain(|batch| match outbox.remove(*batch) {
+        Ok(()) => true,
+        Err(error) => {
+            warn!(%batch, %error, "a settled batch file could not be removed");
+            false
+        }
+    });
+    unlinked
 }
 
 fn sealed(header: &Header) -> Entry {

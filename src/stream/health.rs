@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hydrant_core::{Clock, Fault};
+use hydrant_core::{Clock, Fault, FaultCode};
 use tracing::{error, info};
 
 use super::send::Turns;
@@ -30,6 +30,8 @@ pub struct Ward {
 #[derive(Debug)]
 struct Ill {
     is_dead_letter: bool,
+    /// A batch file is damaged: another batch's delivery mends nothing.
+    is_damage: bool,
     said_at: Duration,
 }
 
@@ -56,13 +58,13 @@ impl Ward {
         let store = if is_dead_letter { "dead-letter store" } else { "destination" };
         error!(stream = self.stream, code = fault.code.as_str(), attempts = turns.failures(), error = %fault, "the {store} does not take records; they are kept and tried again");
         let message = format!("{store}: {}", fault.message);
-        self.health.set(State::Degraded(Ailment { since, code: fault.code.as_str(), message }));
-        self.ill = Some(Ill { is_dead_letter, said_at: now });
+        self.health.set(State::Degraded(Ailment { since, code: fault.code.as_str(), message, is_final: false }));
+        self.ill = Some(Ill { is_dead_letter, is_damage: fault.code == FaultCode::Damaged, said_at: now });
     }
 
     /// A delivery succeeded.
     pub fn delivered(&mut self, is_dead_letter: bool) {
-        if self.ill.as_ref().is_some_and(|ill| ill.is_dead_letter == is_dead_letter) {
+        if self.ill.as_ref().is_some_and(|ill| ill.is_dead_letter == is_dead_letter && !ill.is_damage) {
             self.ill = None;
             self.health.set(State::Healthy);
             info!(stream = self.stream, "delivery goes on again");

@@ -28,6 +28,8 @@ use super::{Edges, LaneError, retry};
 use crate::config::spec::{SinkSpec, StreamSpec};
 use crate::streams::{Ailment, Health, State};
 
+/// A lane that ran for this long had got over its last error.
+const GOOD_RUN: Duration = Duration::from_mins(1);
 /// Sealed batches that packing may be ahead of the delivery loop's notice. They lie on disk; this holds headers.
 const PACKED_MAX: usize = 64;
 
@@ -115,6 +117,9 @@ impl OpenLane {
             }
             // Before any of the records is sealed again: else a crash would give them back once more.
             ledger.checkpoint(&state).map_err(|error| open_error(&error))?;
+            for found in &mut found {
+                found.is_recorded = true;
+            }
             for batch in batches {
                 outbox.set_aside(batch).map_err(|error| open_error(&error))?;
             }
@@ -160,7 +165,11 @@ impl Lane {
     pub async fn run(self, mut open: OpenLane, log: Log, stop: CancellationToken) {
         let mut failures = 0;
         loop {
+            let started = self.edges.clock.monotonic();
             let Err(error) = self.run_once(open, &log, &stop).await else { return };
+            if self.edges.clock.monotonic().saturating_sub(started) > GOOD_RUN {
+                failures = 0;
+            }
             failures += 1;
             self.fail(&error);
             if error.is_poison() {
@@ -191,7 +200,12 @@ impl Lane {
     fn fail(&self, error: &LaneError) {
         error!(stream = self.spec.name, %error, "the lane has stopped");
         let code = if error.is_poison() { "poisoned" } else { "stopped" };
-        self.health.set(State::Failed(Ailment { since: self.edges.clock.now(), code, message: error.to_string() }));
+        self.health.set(State::Failed(Ailment {
+            since: self.edges.clock.now(),
+            code,
+            message: error.to_string(),
+            is_final: error.is_poison(),
+        }));
     }
 
     async fn run_once(&self, open: OpenLane, log: &Log, stop: &CancellationToken) -> Result<(), LaneError> {

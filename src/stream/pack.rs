@@ -38,8 +38,10 @@ use crate::config::spec::{Delimiter, Hints};
 /// Bytes asked of the log at a time: large enough that reading costs little per record, small enough that many
 /// streams can read within the budget.
 const SLICE_BYTES: u64 = 1 << 20;
-/// How long a lane that found no room on disk waits at most before it looks again.
-const NO_SPACE_WAIT: Duration = Duration::from_secs(1);
+/// How long a lane that found no room on disk waits before it reads and compresses the same records again, at first and
+/// at most: it doubles until a seal succeeds. Other streams need the cores meanwhile.
+const NO_ROOM_WAIT_MIN: Duration = Duration::from_secs(1);
+const NO_ROOM_WAIT_MAX: Duration = Duration::from_secs(16);
 
 /// What the packing loop tells the delivery loop.
 #[derive(Debug)]
@@ -102,7 +104,9 @@ pub struct Pack {
     seals: JoinSet<Outcome>,
     /// Age seals wait until the log has been read up to here, or a long outage would make an object of each slice.
     catch_up_to: Position,
-    no_space: bool,
+    /// Until when packing waits, since there was no room on disk.
+    no_room: Option<Duration>,
+    no_room_wait: Duration,
 }
 
 impl Pack {
@@ -122,7 +126,8 @@ impl Pack {
             read_to: watermark,
             seals: JoinSet::new(),
             catch_up_to: parts.log.end(),
-            no_space: false,
+            no_room: None,
+            no_room_wait: NO_ROOM_WAIT_MIN,
             room,
             drain,
             parts,
@@ -138,7 +143,7 @@ impl Pack {
             self.fill();
             self.seal_if_asked();
             self.parts.counters.oldest_buffered_ms.set(self.buffer.oldest_arrival().map_or(0, Timestamp::as_millis));
-            let may_read = self.rest.is_empty() && !self.no_space;
+            let may_read = self.rest.is_empty() && self.no_room.is_none();
             let due = self.age_due();
             tokio::select! {
                 biased; // stop first, then what is finished, then what is new
@@ -151,7 +156,7 @@ impl Pack {
                 grant = granted(&self.parts, self.read_to), if may_read && self.reading.is_none() => self.read(grant),
                 Ok(()) = self.room.changed() => {}
                 Ok(()) = self.drain.changed() => {}
-                () = space_freed(&self.parts.share), if self.no_space && self.seals.is_empty() => self.rewind(),
+                () = sleep_until(&*self.parts.clock, self.no_room), if self.seals.is_empty() => self.rewind(),
             }
         }
         while let Some(done) = self.seals.join_next().await {
@@ -162,7 +167,7 @@ impl Pack {
 
     /// Moves records from the slice into the buffer until it is full and no further seal may start.
     fn fill(&mut self) {
-        while !self.no_space
+        while self.no_room.is_none()
             && let Some((frame, range)) = self.rest.front_mut()
         {
             let now = Now { wall: self.parts.clock.now(), monotonic: self.parts.clock.monotonic() };
@@ -185,12 +190,12 @@ impl Pack {
     }
 
     fn seal_if_asked(&mut self) {
-        if self.buffer.is_empty() || !self.may_seal() || self.no_space {
+        if self.buffer.is_empty() || !self.may_seal() || self.no_room.is_some() {
             return;
         }
         let reason = if self.buffer.len() >= self.parts.hints.size.get() {
             Reason::Size
-        } else if *self.drain.borrow() > self.parts.sealed.watermark() && self.is_idle() {
+        } else if self.is_drained_into_buffer() {
             Reason::Drain
         } else if self.parts.hints.interval.is_zero() && *self.room.borrow() && self.seals.is_empty() {
             Reason::Room
@@ -200,9 +205,10 @@ impl Pack {
         self.seal(reason);
     }
 
-    /// Whether everything that the log held a moment ago is in the buffer.
-    fn is_idle(&self) -> bool {
-        self.rest.is_empty() && self.reading.is_none() && self.read_to >= self.parts.log.end()
+    /// Whether the buffer holds the last of the records that are to be sealed at once.
+    fn is_drained_into_buffer(&self) -> bool {
+        let below = *self.drain.borrow();
+        self.rest.is_empty() && self.read_to >= below && self.buffer.first().is_some_and(|first| first < below)
     }
 
     /// Producers are being refused. If it is the log that fills the share, sealing lets it forget.
@@ -215,7 +221,7 @@ impl Pack {
     fn age_due(&self) -> Option<Duration> {
         let caught_up = self.read_to >= self.catch_up_to;
         let zero = self.parts.hints.interval.is_zero(); // sealed for room, not for age
-        if caught_up && !zero && !self.no_space && self.may_seal() { self.buffer.due() } else { None }
+        if caught_up && !zero && self.no_room.is_none() && self.may_seal() { self.buffer.due() } else { None }
     }
 
     fn may_seal(&self) -> bool {
@@ -223,7 +229,7 @@ impl Pack {
     }
 
     fn seal(&mut self, reason: Reason) {
-        if self.buffer.is_empty() || self.no_space {
+        if self.buffer.is_empty() || self.no_room.is_some() {
             return;
         }
         let held = self.buffer.take();
@@ -240,11 +246,14 @@ impl Pack {
                     self.parts.sealed.insert(span);
                 }
                 self.parts.counters.sealed(reason);
+                self.no_room_wait = NO_ROOM_WAIT_MIN;
                 self.tell(Packed::Batch(Box::new(header))).await
             }
-            Err(SealError::NoSpace(no_space)) => {
-                if !std::mem::replace(&mut self.no_space, true) {
-                    warn!(error = %no_space, "no room on disk for a batch; packing waits");
+            Err(error @ (SealError::NoSpace(_) | SealError::NotCreated(_))) => {
+                if self.no_room.is_none() {
+                    warn!(%error, "no room on disk for a batch; packing waits");
+                    self.no_room = Some(self.parts.clock.monotonic() + self.no_room_wait);
+                    self.no_room_wait = (self.no_room_wait * 2).min(NO_ROOM_WAIT_MAX);
                 }
                 Ok(())
             }
@@ -254,7 +263,7 @@ impl Pack {
 
     /// Drops what is buffered and goes back to the watermark: nothing is lost, as the log has all of it.
     fn rewind(&mut self) {
-        self.no_space = false;
+        self.no_room = None;
         self.buffer = Buffer::new(self.parts.hints, self.parts.delimiter);
         self.buffer_grant.resize(0);
         self.rest.clear();
@@ -341,11 +350,4 @@ async fn finished<T>(reading: &mut Option<JoinHandle<T>>) -> T {
     let result = finish(handle).await;
     *reading = None;
     result
-}
-
-async fn space_freed(share: &Share) {
-    // A file system that is full for another reason never tells us, so look again now and then.
-    if tokio::time::timeout(NO_SPACE_WAIT, share.freed()).await.is_err() {
-        debug!("looking for room on disk again");
-    }
 }

@@ -258,7 +258,10 @@ impl Running {
 
     async fn drain(&self) {
         // Paused time runs ahead while threads work, so this many simulated seconds are a second or two.
-        tokio::time::timeout(Duration::from_hours(100), self.stream.drain()).await.expect("everything is settled");
+        tokio::time::timeout(Duration::from_hours(100), self.stream.drain())
+            .await
+            .expect("everything is settled")
+            .unwrap();
     }
 
     async fn stop(self) {
