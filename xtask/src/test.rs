@@ -33,7 +33,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Fleet::install(&cache)?;
     }
     build()?;
-    let mut test = cargo(&["test", "--release", "--locked", "--workspace", "--no-fail-fast", "--", "--include-ignored"]);
+    let mut test =
+        cargo(&["test", "--release", "--locked", "--workspace", "--no-fail-fast", "--", "--include-ignored"]);
     test.args(&args.filter);
     let fleet;
     if let Some(file) = &args.env {
