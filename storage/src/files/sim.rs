@@ -15,19 +15,15 @@
 //! or lost for good, can still be read until the crash, and no later sync brings it back. A failed write leaves any
 //! part of itself.
 
-use std::collections::{BTreeMap, VecDeque};
+mod disk;
+
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{File, Files};
-
-/// What a disk may keep or lose alone.
-const SECTOR_BYTES: usize = 512;
-
-/// Operations that the trace remembers, the latest ones.
-const TRACE_MAX: usize = 10_000;
+use disk::{Change, Content, Disk, Fate, Fault, NameChange, Node, Random, is_root};
 
 /// The kinds of operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,6 +113,12 @@ impl SimFiles {
         let mut disk = self.disk();
         let at = disk.counts.get(&op).copied().unwrap_or_default() + nth;
         disk.faults.push(Fault { op, at, times, kind });
+    }
+
+    /// From now on operations of this kind, [`Op::Sync`] or [`Op::SyncDir`], say yes and do nothing: the negative
+    /// control of every test that crashes.
+    pub fn lie(&self, op: Op) {
+        self.disk().lies.push(op);
     }
 
     /// Nothing fails any more.
@@ -253,6 +255,9 @@ impl Files for SimFiles {
         let mut disk = self.disk();
         let outcome = disk.begin(Op::SyncDir, dir);
         disk.check_dir(dir)?;
+        if disk.lies.contains(&Op::SyncDir) {
+            return outcome;
+        }
         disk.settle_names(dir, if outcome.is_ok() { Fate::Kept } else { Fate::Any });
         outcome
     }
@@ -351,278 +356,13 @@ impl File for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let (mut disk, outcome) = self.begin(Op::Sync);
-        if disk.life != self.life || !self.writable {
+        if disk.life != self.life || !self.writable || disk.lies.contains(&Op::Sync) {
             return outcome;
         }
         let fate = if outcome.is_ok() { Fate::Kept } else { Fate::Any };
         let mut random = disk.random.split();
         disk.content(self.node)?.settle(fate, &mut random);
         outcome
-    }
-}
-
-/// What becomes of a change that was not durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Kept,
-    Any,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Disk {
-    random: Random,
-    /// Grows with each crash and kill.
-    life: u64,
-    names: BTreeMap<PathBuf, usize>,
-    durable_names: BTreeMap<PathBuf, usize>,
-    pending_names: Vec<NameChange>,
-    nodes: BTreeMap<usize, Node>,
-    nodes_made: usize,
-    capacity: Option<u64>,
-    faults: Vec<Fault>,
-    counts: BTreeMap<Op, u64>,
-    trace: VecDeque<(Op, PathBuf)>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Fault {
-    op: Op,
-    at: u64,
-    times: Times,
-    kind: ErrorKind,
-}
-
-#[derive(Clone, Debug)]
-enum Node {
-    Dir,
-    File(Content),
-}
-
-/// One step that a folder makes: it loses a name, gets one, or both (a rename).
-#[derive(Clone, Debug)]
-struct NameChange {
-    removed: Option<(PathBuf, usize)>,
-    added: Option<(PathBuf, usize)>,
-}
-
-impl NameChange {
-    fn is_in(&self, dir: &Path) -> bool {
-        self.removed.iter().chain(&self.added).any(|(path, _)| path.parent() == Some(dir))
-    }
-
-    fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
-        if let Some((path, node)) = &self.removed
-            && names.get(path) == Some(node)
-        {
-            names.remove(path);
-        }
-        if let Some((path, node)) = &self.added {
-            names.insert(path.clone(), *node);
-        }
-    }
-}
-
-impl Disk {
-    /// Counts an operation, and fails it if it is to fail.
-    fn begin(&mut self, op: Op, path: &Path) -> io::Result<()> {
-        let count = self.counts.entry(op).or_default();
-        *count += 1;
-        let count = *count;
-        if self.trace.len() == TRACE_MAX {
-            self.trace.pop_front();
-        }
-        self.trace.push_back((op, path.to_owned()));
-        let hits = |fault: &&Fault| match fault.times {
-            Times::Once => fault.at == count,
-            Times::FromThenOn => fault.at <= count,
-        };
-        match self.faults.iter().filter(|fault| fault.op == op).find(hits) {
-            Some(fault) => Err(io::Error::new(fault.kind, "made to fail")),
-            None => Ok(()),
-        }
-    }
-
-    fn add(&mut self, node: Node) -> usize {
-        self.nodes_made += 1;
-        self.nodes.insert(self.nodes_made, node);
-        self.nodes_made
-    }
-
-    fn change(&mut self, change: NameChange) {
-        change.apply(&mut self.names);
-        self.pending_names.push(change);
-    }
-
-    fn check_dir(&self, dir: &Path) -> io::Result<()> {
-        let node = self.names.get(dir).and_then(|node| self.nodes.get(node));
-        if is_root(dir) || matches!(node, Some(Node::Dir)) { Ok(()) } else { Err(ErrorKind::NotFound.into()) }
-    }
-
-    fn file(&self, path: &Path) -> io::Result<usize> {
-        let node = self.names.get(path).ok_or(ErrorKind::NotFound)?;
-        match self.nodes.get(node) {
-            Some(Node::File(_)) => Ok(*node),
-            Some(Node::Dir) => Err(ErrorKind::IsADirectory.into()),
-            None => Err(ErrorKind::NotFound.into()),
-        }
-    }
-
-    fn content(&mut self, node: usize) -> io::Result<&mut Content> {
-        match self.nodes.get_mut(&node) {
-            Some(Node::File(content)) => Ok(content),
-            _ => Err(ErrorKind::NotFound.into()),
-        }
-    }
-
-    /// Bytes of files that have a name. One without takes none, whoever has it open.
-    fn used(&self) -> u64 {
-        let held = |node| if let Some(Node::File(content)) = self.nodes.get(node) { content.held() } else { 0 };
-        self.names.values().map(held).sum()
-    }
-
-    fn free(&self) -> Option<u64> {
-        self.capacity.map(|capacity| capacity.saturating_sub(self.used()))
-    }
-
-    fn settle_names(&mut self, dir: &Path, fate: Fate) {
-        for change in std::mem::take(&mut self.pending_names) {
-            if !change.is_in(dir) {
-                self.pending_names.push(change);
-            } else if fate == Fate::Kept || self.random.one_in(2) {
-                change.apply(&mut self.durable_names);
-            }
-        }
-    }
-
-    fn crash(&mut self) {
-        self.life += 1;
-        for change in std::mem::take(&mut self.pending_names) {
-            if self.random.one_in(2) {
-                change.apply(&mut self.durable_names);
-            }
-        }
-        self.names.clone_from(&self.durable_names);
-        let named: Vec<usize> = self.names.values().copied().collect();
-        self.nodes.retain(|node, _| named.contains(node));
-        let mut random = self.random.split();
-        for node in self.nodes.values_mut() {
-            if let Node::File(content) = node {
-                content.settle(Fate::Any, &mut random);
-                content.now.clone_from(&content.durable);
-            }
-        }
-    }
-}
-
-/// The bytes of a file: as reads see them, as a crash leaves them for sure, and what lies between.
-#[derive(Clone, Debug, Default)]
-struct Content {
-    now: Vec<u8>,
-    durable: Vec<u8>,
-    pending: Vec<Change>,
-    /// Bytes that the file has room for.
-    allocated: u64,
-}
-
-#[derive(Clone, Debug)]
-enum Change {
-    Write { offset: u64, bytes: Vec<u8> },
-    Len(u64),
-}
-
-impl Content {
-    fn held(&self) -> u64 {
-        self.allocated.max(self.now.len() as u64)
-    }
-
-    fn apply(&mut self, change: Change) {
-        change.apply(&mut self.now);
-        self.pending.push(change);
-    }
-
-    /// Decides what becomes of all that is pending.
-    fn settle(&mut self, fate: Fate, random: &mut Random) {
-        for change in std::mem::take(&mut self.pending) {
-            match (fate, change) {
-                (Fate::Any, Change::Write { offset, bytes }) => {
-                    tear(offset, &bytes, random).for_each(|change| change.apply(&mut self.durable));
-                }
-                (Fate::Any, Change::Len(_)) if random.one_in(2) => {}
-                (_, change) => change.apply(&mut self.durable),
-            }
-        }
-        // The length may have become durable without the bytes.
-        if fate == Fate::Any && self.durable.len() < self.now.len() && random.one_in(3) {
-            let missing = (self.now.len() - self.durable.len()) as u64;
-            let len = self.durable.len() as u64 + random.below(missing + 1);
-            Change::Len(len).apply(&mut self.durable);
-        }
-    }
-}
-
-impl Change {
-    fn apply(&self, bytes: &mut Vec<u8>) {
-        match self {
-            Self::Write { offset, bytes: written } => {
-                let start = usize::try_from(*offset).unwrap_or(usize::MAX);
-                let end = start.saturating_add(written.len());
-                if bytes.len() < end && !written.is_empty() {
-                    bytes.resize(end, 0);
-                }
-                if let Some(place) = bytes.get_mut(start..end) {
-                    place.copy_from_slice(written);
-                }
-            }
-            Self::Len(len) => bytes.resize(usize::try_from(*len).unwrap_or(usize::MAX), 0),
-        }
-    }
-}
-
-/// What is left of a write that was not made durable: all, nothing, or some of its sectors.
-fn tear(offset: u64, bytes: &[u8], random: &mut Random) -> impl Iterator<Item = Change> {
-    let fate = random.below(3);
-    let mut left = Vec::new();
-    let (mut at, mut rest) = (offset, bytes);
-    while !rest.is_empty() {
-        let sector = SECTOR_BYTES as u64;
-        let here = usize::try_from(sector - at % sector).unwrap_or(SECTOR_BYTES).min(rest.len());
-        let (bytes, behind) = rest.split_at(here);
-        if fate == 0 || (fate == 1 && random.one_in(2)) {
-            left.push(Change::Write { offset: at, bytes: bytes.to_vec() });
-        }
-        (at, rest) = (at + here as u64, behind);
-    }
-    left.into_iter()
-}
-
-fn is_root(dir: &Path) -> bool {
-    dir.as_os_str().is_empty() || dir.parent().is_none()
-}
-
-/// `SplitMix64` (Steele, Lea, Flood 2014): small, and good enough to decide what a disk loses.
-#[derive(Clone, Debug, Default)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let number = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        number ^ (number >> 31)
-    }
-
-    /// A number below `end`, which is not zero.
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    fn one_in(&mut self, many: u64) -> bool {
-        self.below(many) == 0
-    }
-
-    /// Another source, decided by this one.
-    fn split(&mut self) -> Self {
-        Self(self.next())
     }
 }
 

@@ -36,6 +36,10 @@ const BLOCK_BYTES: u64 = 4096;
 /// the vector of the write.
 const COPY_BYTES_MAX: usize = 8 << 10;
 
+/// A staging buffer that grew beyond this is given back after its round. Enough for a round of many small requests;
+/// an idle log of thousands keeps no more.
+const STAGING_BYTES_KEPT: usize = 256 << 10;
+
 /// A request that waits to be written.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -46,7 +50,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    fn answer(self, answer: Result<Span, AppendError>) {
+    pub(super) fn answer(self, answer: Result<Span, AppendError>) {
         let Self { answer: waiter, permit, .. } = self;
         drop(permit);
         // An error only says that nobody waits any more. What is stored stays stored.
@@ -261,7 +265,9 @@ impl Committer {
             staging.extend_from_slice(draft.padding());
         }
         let written = segment.file.write_at(offset, &parts(&staging, &cuts));
-        self.staging = staging;
+        if staging.capacity() <= STAGING_BYTES_KEPT {
+            self.staging = staging;
+        }
         written?;
         let started = self.clock.monotonic();
         let synced = segment.file.sync();

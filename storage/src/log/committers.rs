@@ -16,7 +16,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::Shared;
+use super::shared::Shared;
 
 /// The threads that write the logs of a process. Dropping it finishes what is queued and stops them; appends after
 /// that are refused as closed.

@@ -39,6 +39,8 @@ mod commit;
 
 mod committers;
 
+mod shared;
+
 mod reader;
 
 #[cfg(test)]
@@ -46,25 +48,22 @@ mod tests;
 
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hydrant_core::{ByteSize, Clock, Position, Span};
-use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::files::Files;
 use crate::space::Share;
-use crate::timing::{Histogram, Timings};
+use crate::timing::Histogram;
 pub(crate) use check::{Checked, Damage, Known, check};
-use commit::{Committer, Pending, Round};
+use commit::Committer;
 pub use committers::Committers;
-use committers::Pool;
-use frame::Draft;
-use rack::{ForgetError, Rack};
+use rack::Rack;
 pub use reader::{Frame, ReadError, Reader, Slice};
 use recover::Recovered;
+use shared::{Gate, Shared};
 
 /// Records to store together, all or none: their payloads one after the other, and the length of each.
 #[derive(Clone, Debug, Default)]
@@ -245,22 +244,9 @@ impl Log {
         let Recovered { lists, next, lost, bytes } = recover::recover(dir, options, &*files)?;
         share.occupy(bytes);
         let salt_seed = options.salt_seed.unwrap_or_else(random_seed);
-        let end = lists.end;
-        let committer = Committer::new(options, salt_seed, Arc::clone(&clock), end, next);
-        let queue_bytes_max = u32::try_from(options.queue_bytes_max.get()).unwrap_or(u32::MAX);
-        let shared = Shared {
-            rack: Rack::new(dir.to_owned(), files, share, lists),
-            clock,
-            pool: committers.pool(),
-            room: Arc::new(Semaphore::new(queue_bytes_max as usize)),
-            queue_bytes_max,
-            segment_bytes_first: options.segment_bytes_first.get(),
-            queue: Mutex::default(),
-            committer: Mutex::new(committer),
-            progress: watch::Sender::new(Progress { end, closed: false }),
-            times: Timings::default(),
-        };
-        let log = Self { shared: Arc::new(shared) };
+        let committer = Committer::new(options, salt_seed, Arc::clone(&clock), lists.end, next);
+        let rack = Rack::new(dir.to_owned(), files, share, lists);
+        let log = Self { shared: Shared::new(options, rack, committer, clock, committers.pool()) };
         log.forget(options.forgotten).map_err(OpenError::io("put away segments in", dir))?;
         Ok(Opened { log, lost })
     }
@@ -315,177 +301,6 @@ impl Log {
     /// Refuses new appends from now on; those in the queue are still stored and answered. Readers go on.
     pub fn close(&self) {
         self.shared.shut(Gate::Closed);
-    }
-}
-
-/// What all handles of a log share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    rack: Rack,
-    clock: Arc<dyn Clock>,
-    pool: Arc<Pool>,
-    /// Bytes that may still be queued.
-    room: Arc<Semaphore>,
-    queue_bytes_max: u32,
-    segment_bytes_first: u64,
-    queue: Mutex<Queue>,
-    /// Locked only by the one thread that serves this log.
-    committer: Mutex<Committer>,
-    progress: watch::Sender<Progress>,
-    times: Timings,
-}
-
-/// What waits to be written. Bounded by `room`.
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: Vec<Pending>,
-    /// Whether the log is in the pool or being served.
-    scheduled: bool,
-    gate: Gate,
-}
-
-/// Whether the log takes records.
-#[derive(Clone, Debug, Default)]
-enum Gate {
-    #[default]
-    Open,
-    Closed,
-    Poisoned(String),
-}
-
-impl Gate {
-    fn check(&self) -> Result<(), AppendError> {
-        match self {
-            Self::Open => Ok(()),
-            Self::Closed => Err(AppendError::Closed),
-            Self::Poisoned(why) => Err(AppendError::Poisoned(why.clone())),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Progress {
-    end: Position,
-    closed: bool,
-}
-
-impl Shared {
-    async fn append(self: &Arc<Self>, payloads: Payloads) -> Result<Span, AppendError> {
-        if payloads.lengths.is_empty() {
-            self.queue().gate.check()?;
-            return Ok(Span::new(self.progress.borrow().end, 0));
-        }
-        let max = ByteSize::bytes(self.queue_bytes_max.into());
-        let bytes = ByteSize::bytes(frame::bytes_of(&payloads));
-        let too_large = AppendError::TooLarge { bytes, max };
-        let Some(permits) = u32::try_from(bytes.get()).ok().filter(|bytes| *bytes <= self.queue_bytes_max) else {
-            return Err(too_large);
-        };
-        let draft = Draft::new(payloads, self.clock.now()).ok_or(too_large)?;
-        let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(permits).await else {
-            return Err(self.queue().gate.check().err().unwrap_or(AppendError::Closed));
-        };
-        let (answer, answered) = oneshot::channel();
-        self.enqueue(Pending { draft, answer, permit })?;
-        // Dropped without a word only when a round panicked.
-        answered.await.unwrap_or_else(|_| Err(AppendError::Unknown("the commit thread failed".to_owned())))
-    }
-
-    fn enqueue(self: &Arc<Self>, pending: Pending) -> Result<(), AppendError> {
-        let mut queue = self.queue();
-        queue.gate.check()?;
-        queue.waiting.push(pending);
-        if std::mem::replace(&mut queue.scheduled, true) {
-            return Ok(());
-        }
-        drop(queue);
-        if self.pool.push(Arc::clone(self)) {
-            return Ok(());
-        }
-        self.shut(Gate::Closed);
-        self.queue().waiting.clear();
-        Err(AppendError::Closed)
-    }
-
-    /// Stores what waits. Called by one thread at a time; says whether more has come meanwhile.
-    pub(crate) fn round(&self) -> bool {
-        let waiting = std::mem::take(&mut self.queue().waiting);
-        if let Round::Poisoned(why) = self.commit(waiting) {
-            self.shut(Gate::Poisoned(why));
-        }
-        let mut queue = self.queue();
-        queue.scheduled = !queue.waiting.is_empty();
-        queue.scheduled
-    }
-
-    fn commit(&self, waiting: Vec<Pending>) -> Round {
-        let poisoned = match &self.queue().gate {
-            Gate::Poisoned(why) => Some(why.clone()),
-            Gate::Open | Gate::Closed => None,
-        };
-        if let Some(why) = poisoned {
-            return commit::refuse(waiting, why);
-        }
-        let mut committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner);
-        let published = |end| self.progress.send_modify(|progress| progress.end = end);
-        let round = || {
-            let round = committer.round(waiting, &self.rack, &self.times, &published);
-            match round {
-                Round::Done if self.queue().waiting.is_empty() => match committer.mark() {
-                    Ok(()) => Round::Done,
-                    Err(error) => Round::Poisoned(error.to_string()),
-                },
-                round => round,
-            }
-        };
-        // A panic is a bug of ours. It must not take the thread from the other logs, nor leave this one half-written.
-        catch_unwind(AssertUnwindSafe(round))
-            .unwrap_or_else(|_| Round::Poisoned("the commit round panicked".to_owned()))
-    }
-
-    fn forget(&self, upto: Position) -> io::Result<()> {
-        if let Gate::Poisoned(why) = &self.queue().gate {
-            return Err(io::Error::other(format!("log is poisoned: {why}")));
-        }
-        self.rack.forget(upto, self.segment_bytes_first).map_err(|error| match error {
-            ForgetError::Later(error) => error,
-            ForgetError::Unsure(error) => {
-                self.shut(Gate::Poisoned(error.to_string()));
-                error
-            }
-        })
-    }
-
-    /// Takes nothing any more. What was shut stays as it was shut.
-    fn shut(&self, gate: Gate) {
-        let closed = matches!(gate, Gate::Closed);
-        {
-            let mut queue = self.queue();
-            if matches!((&queue.gate, &gate), (Gate::Open, _) | (Gate::Closed, Gate::Poisoned(_))) {
-                if let Gate::Poisoned(why) = &gate {
-                    tracing::error!(dir = %self.rack.dir.display(), error = why, "log is poisoned");
-                }
-                queue.gate = gate;
-            }
-        }
-        self.room.close();
-        if closed {
-            self.progress.send_modify(|progress| progress.closed = true);
-        }
-    }
-
-    fn usage(&self) -> Usage {
-        let rack::Held { bytes, spare_bytes, records, segments } = self.rack.held();
-        let poisoned = match &self.queue().gate {
-            Gate::Poisoned(why) => Some(why.clone()),
-            Gate::Open | Gate::Closed => None,
-        };
-        Usage { bytes, spare_bytes, records, segments, syncs: self.times.read(), poisoned }
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        // Nothing that is done under the lock can panic.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

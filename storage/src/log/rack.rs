@@ -173,6 +173,11 @@ impl Rack {
         lists.entries.get(at).filter(|entry| Arc::ptr_eq(&entry.segment, segment)).map(|entry| entry.end)
     }
 
+    /// One past the last durable record.
+    pub(super) fn end(&self) -> Position {
+        self.lists().end
+    }
+
     /// Puts a new segment at the end, without records yet.
     pub(super) fn push(&self, segment: Arc<Segment>) {
         let end = Mark { position: segment.base, offset: FRAMES_START };

@@ -17,6 +17,7 @@ use super::Lost;
 use super::frame::lengths;
 use super::rack::{Mark, Place, Rack};
 use super::segment::Segment;
+use super::shared::Shared;
 use super::walk::{Step, Walker, Whole};
 
 /// The disk could not be read. Nothing was passed over.
@@ -98,14 +99,14 @@ impl From<Whole> for Frame {
 /// A place in the log that moves forward.
 #[derive(Debug)]
 pub struct Reader {
-    log: Arc<super::Shared>,
+    log: Arc<Shared>,
     position: Position,
     /// Where it stands in the segment it read last.
     standing: Option<(Arc<Segment>, Mark)>,
 }
 
 impl Reader {
-    pub(super) fn new(log: Arc<super::Shared>, from: Position) -> Self {
+    pub(super) fn new(log: Arc<Shared>, from: Position) -> Self {
         Self { log, position: from, standing: None }
     }
 

@@ -10,6 +10,8 @@ mod damage;
 
 mod faults;
 
+mod format;
+
 mod full;
 
 mod real;

@@ -154,6 +154,26 @@ fn a_recycled_segment_never_shows_a_frame_of_its_earlier_life() {
     }
 }
 
+/// The negative control: were these tests blind to a missing sync, all of the others would mean nothing.
+#[test]
+fn on_a_disk_that_only_says_it_syncs_records_are_lost() {
+    for lie in [Op::Sync, Op::SyncDir] {
+        let is_lossy = |seed: &u64| {
+            let mut world = World::new(*seed);
+            world.files.lie(lie);
+            for _ in 0..8 {
+                world.store(&[900, 300]);
+            }
+            world.files.crash();
+            let gone = world.open().is_err() || world.read(Position::FIRST, 1000).records != world.promised;
+            assert!(gone || world.lost_at_open.is_empty());
+            gone
+        };
+        let losses = (0..50).filter(is_lossy).count();
+        assert!(losses > 25, "{lie:?} was needed in {losses} of 50 runs only");
+    }
+}
+
 #[test]
 fn the_same_seed_and_the_same_calls_leave_the_same_bytes() {
     let run = |seed| {

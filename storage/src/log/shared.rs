@@ -1,0 +1,221 @@
+//! What all handles of a log share: the queue in front of the commit, the gate that shuts it, how far the log is.
+//!
+//! In: requests from any task; rounds from one commit thread at a time.
+//! Out: an answer to each request; who waits for records is woken.
+//!
+//! ```text
+//!   append ──> gate ──> room in the queue ──> queue ──> round ──> answers, progress
+//!               └── closed or poisoned: refused, and so is who waits for room
+//! ```
+//!
+//! Locks guard a few fields for a few lines, but for the committer's, which only the thread takes that serves the log.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hydrant_core::{ByteSize, Clock, Position, Span};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use super::commit::{self, Committer, Pending, Round};
+use super::committers::Pool;
+use super::frame::{self, Draft};
+use super::rack::{ForgetError, Held, Rack};
+use super::{AppendError, Options, Payloads, Usage};
+use crate::timing::Timings;
+
+/// What all handles of a log share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(super) rack: Rack,
+    clock: Arc<dyn Clock>,
+    pool: Arc<Pool>,
+    /// Bytes that may still be queued.
+    room: Arc<Semaphore>,
+    queue_bytes_max: u32,
+    segment_bytes_first: u64,
+    queue: Mutex<Queue>,
+    /// Locked only by the one thread that serves this log.
+    committer: Mutex<Committer>,
+    pub(super) progress: watch::Sender<Progress>,
+    times: Timings,
+}
+
+/// What waits to be written. Bounded by `room`.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Vec<Pending>,
+    /// Whether the log is in the pool or being served.
+    scheduled: bool,
+    gate: Gate,
+}
+
+/// Whether the log takes records.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Gate {
+    #[default]
+    Open,
+    Closed,
+    Poisoned(String),
+}
+
+impl Gate {
+    fn check(&self) -> Result<(), AppendError> {
+        match self {
+            Self::Open => Ok(()),
+            Self::Closed => Err(AppendError::Closed),
+            Self::Poisoned(why) => Err(AppendError::Poisoned(why.clone())),
+        }
+    }
+}
+
+/// How far the log is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    /// One past the last durable record.
+    pub(super) end: Position,
+    /// Whether it stays there.
+    pub(super) closed: bool,
+}
+
+impl Shared {
+    pub(super) fn new(
+        options: &Options,
+        rack: Rack,
+        committer: Committer,
+        clock: Arc<dyn Clock>,
+        pool: Arc<Pool>,
+    ) -> Arc<Self> {
+        let queue_bytes_max = u32::try_from(options.queue_bytes_max.get()).unwrap_or(u32::MAX);
+        let end = rack.end();
+        Arc::new(Self {
+            rack,
+            clock,
+            pool,
+            room: Arc::new(Semaphore::new(queue_bytes_max as usize)),
+            queue_bytes_max,
+            segment_bytes_first: options.segment_bytes_first.get(),
+            queue: Mutex::default(),
+            committer: Mutex::new(committer),
+            progress: watch::Sender::new(Progress { end, closed: false }),
+            times: Timings::default(),
+        })
+    }
+
+    pub(super) async fn append(self: &Arc<Self>, payloads: Payloads) -> Result<Span, AppendError> {
+        if payloads.lengths.is_empty() {
+            self.queue().gate.check()?;
+            return Ok(Span::new(self.progress.borrow().end, 0));
+        }
+        let max = ByteSize::bytes(self.queue_bytes_max.into());
+        let bytes = ByteSize::bytes(frame::bytes_of(&payloads));
+        let too_large = AppendError::TooLarge { bytes, max };
+        let Some(permits) = u32::try_from(bytes.get()).ok().filter(|bytes| *bytes <= self.queue_bytes_max) else {
+            return Err(too_large);
+        };
+        let draft = Draft::new(payloads, self.clock.now()).ok_or(too_large)?;
+        let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(permits).await else {
+            return Err(self.queue().gate.check().err().unwrap_or(AppendError::Closed));
+        };
+        let (answer, answered) = oneshot::channel();
+        self.enqueue(Pending { draft, answer, permit })?;
+        // Dropped without a word only when a round panicked.
+        answered.await.unwrap_or_else(|_| Err(AppendError::Unknown("the commit thread failed".to_owned())))
+    }
+
+    fn enqueue(self: &Arc<Self>, pending: Pending) -> Result<(), AppendError> {
+        let mut queue = self.queue();
+        queue.gate.check()?;
+        queue.waiting.push(pending);
+        if std::mem::replace(&mut queue.scheduled, true) {
+            return Ok(());
+        }
+        drop(queue);
+        if !self.pool.push(Arc::clone(self)) {
+            self.shut(Gate::Closed);
+            let waiting = std::mem::take(&mut self.queue().waiting);
+            for pending in waiting {
+                pending.answer(Err(AppendError::Closed));
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores what waits. Called by one thread at a time; says whether more has come meanwhile.
+    pub(crate) fn round(&self) -> bool {
+        let waiting = std::mem::take(&mut self.queue().waiting);
+        if let Round::Poisoned(why) = self.commit(waiting) {
+            self.shut(Gate::Poisoned(why));
+        }
+        let mut queue = self.queue();
+        queue.scheduled = !queue.waiting.is_empty();
+        queue.scheduled
+    }
+
+    fn commit(&self, waiting: Vec<Pending>) -> Round {
+        if let Some(why) = self.poisoned() {
+            return commit::refuse(waiting, why);
+        }
+        let mut committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner);
+        let published = |end| self.progress.send_modify(|progress| progress.end = end);
+        let round = || {
+            let round = committer.round(waiting, &self.rack, &self.times, &published);
+            match round {
+                Round::Done if self.queue().waiting.is_empty() => match committer.mark() {
+                    Ok(()) => Round::Done,
+                    Err(error) => Round::Poisoned(error.to_string()),
+                },
+                round => round,
+            }
+        };
+        // A panic is a bug of ours. It must not take the thread from the other logs, nor leave this one half-written.
+        catch_unwind(AssertUnwindSafe(round))
+            .unwrap_or_else(|_| Round::Poisoned("the commit round panicked".to_owned()))
+    }
+
+    pub(super) fn forget(&self, upto: Position) -> io::Result<()> {
+        if let Some(why) = self.poisoned() {
+            return Err(io::Error::other(format!("log is poisoned: {why}")));
+        }
+        self.rack.forget(upto, self.segment_bytes_first).map_err(|error| match error {
+            ForgetError::Later(error) => error,
+            ForgetError::Unsure(error) => {
+                self.shut(Gate::Poisoned(error.to_string()));
+                error
+            }
+        })
+    }
+
+    /// Takes nothing any more. What was shut stays as it was shut.
+    pub(super) fn shut(&self, gate: Gate) {
+        let closed = matches!(gate, Gate::Closed);
+        {
+            let mut queue = self.queue();
+            if matches!((&queue.gate, &gate), (Gate::Open, _) | (Gate::Closed, Gate::Poisoned(_))) {
+                if let Gate::Poisoned(why) = &gate {
+                    tracing::error!(dir = %self.rack.dir.display(), error = why, "log is poisoned");
+                }
+                queue.gate = gate;
+            }
+        }
+        self.room.close();
+        if closed {
+            self.progress.send_modify(|progress| progress.closed = true);
+        }
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        let Held { bytes, spare_bytes, records, segments } = self.rack.held();
+        Usage { bytes, spare_bytes, records, segments, syncs: self.times.read(), poisoned: self.poisoned() }
+    }
+
+    /// Why the log takes nothing any more, if so.
+    fn poisoned(&self) -> Option<String> {
+        if let Gate::Poisoned(why) = &self.queue().gate { Some(why.clone()) } else { None }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Nothing that is done under the lock can panic.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
