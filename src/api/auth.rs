@@ -130,6 +130,15 @@ impl Gate {
         Ok(())
     }
 
+    /// Whether a claim names a key of ours. Says nothing about its signature.
+    pub(super) fn knows(&self, claim: &Claim) -> bool {
+        self.key(&claim.authorization).is_some()
+    }
+
+    fn key(&self, authorization: &Authorization) -> Option<&AccessKey> {
+        self.keys.iter().find(|key| key.id == authorization.key_id)
+    }
+
     /// Checks the signature of a claim over the request as it was received.
     ///
     /// # Errors
@@ -139,7 +148,7 @@ impl Gate {
             return Err(invalid("The body does not have the hash that x-amz-content-sha256 gives.".to_owned()));
         }
         let authorization = &claim.authorization;
-        let known = self.keys.iter().find(|key| key.id == authorization.key_id);
+        let known = self.key(authorization);
         let signed = sigv4::string_to_sign(parts, authorization, &claim.time, body_hash);
         let key = known.unwrap_or(&self.decoy).signing_key(&authorization.scope);
         let verdict = hmac::verify(&key, &signed, &authorization.signature);

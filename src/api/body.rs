@@ -5,7 +5,7 @@
 //!
 //! Three things are bounded. Size: at most `body_bytes_max`, known before anything is hashed. Memory: a buffer grows
 //! only by permits of a budget that all requests share, and as bytes arrive, not as they are promised, so a client
-//! that announces much and sends little holds little. Time: bytes must keep up with `body_rate_min`.
+//! that announces much and sends little holds little, and one without a key of ours nothing. Time: bytes must keep up with `body_rate_min`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ const BUDGET_WAIT: Duration = Duration::from_secs(1);
 /// A body that was taken in. Its share of the budget is given back when this is dropped.
 #[derive(Debug)]
 pub(super) struct Received {
-    /// The bytes.
+    /// The bytes, if they were asked for.
     pub(super) bytes: Vec<u8>,
     /// Their SHA-256, if it was asked for.
     pub(super) sha256: Option<[u8; 32]>,
@@ -44,13 +44,15 @@ pub(super) struct Received {
 #[derive(Debug)]
 pub(super) struct Share(Option<OwnedSemaphorePermit>);
 
-/// Whether to hash a body.
+/// What to do with the bytes of a body as they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hashing {
-    /// Take its SHA-256.
-    Sha256,
-    /// Nobody will look at it.
-    No,
+pub(super) enum Wanted {
+    /// Keep them; nobody signed.
+    Bytes,
+    /// Keep and hash them.
+    BytesAndHash,
+    /// Hash them only: the answer is known to be no, and takes up no memory.
+    Hash,
 }
 
 /// Takes a body in.
@@ -62,7 +64,7 @@ pub(super) enum Hashing {
 /// [`ServiceError::ServiceUnavailable`] when the budget is used up. The rest of the body is not read.
 pub(super) async fn receive<B>(
     body: &mut B,
-    hashing: Hashing,
+    wanted: Wanted,
     limits: &Limits,
     budget: &Arc<Semaphore>,
 ) -> Result<Received, ServiceError>
@@ -75,18 +77,21 @@ where
         return Err(too_large);
     }
     let mut received = Received { bytes: Vec::new(), sha256: None, share: Share(None) };
-    let mut hash = (hashing == Hashing::Sha256).then(|| digest::Context::new(&digest::SHA256));
+    let mut hash = (wanted != Wanted::Bytes).then(|| digest::Context::new(&digest::SHA256));
     let started = Instant::now();
-    while let Some(data) = next_data(body, limits.body_deadline(started, received.bytes.len())).await? {
-        let len = received.bytes.len().saturating_add(data.len());
+    let mut len: usize = 0;
+    while let Some(data) = next_data(body, limits.body_deadline(started, len)).await? {
+        len = len.saturating_add(data.len());
         if len > limits.body_bytes_max {
             return Err(too_large);
         }
-        received.reserve(len, expected, limits.body_bytes_max, budget).await?;
         if let Some(hash) = &mut hash {
             hash.update(&data);
         }
-        received.bytes.extend_from_slice(&data);
+        if wanted != Wanted::Hash {
+            received.reserve(len, expected, limits.body_bytes_max, budget).await?;
+            received.bytes.extend_from_slice(&data);
+        }
     }
     received.sha256 = hash.map(|hash| {
         let mut bytes = [0; 32];

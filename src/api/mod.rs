@@ -58,7 +58,7 @@ pub use self::operation::Operation;
 pub use self::record_id::RecordId;
 
 use self::auth::Gate;
-use self::body::{Hashing, Received};
+use self::body::{Received, Wanted};
 use self::error::ServiceError;
 use self::wire::PutKind;
 use crate::config::spec::Credential;
@@ -261,8 +261,12 @@ impl Api {
     {
         check_header_bytes(parts, self.limits.header_bytes_max)?;
         let claim = self.gate.examine(parts, self.edges.clock.now())?;
-        let hashing = if claim.is_some() { Hashing::Sha256 } else { Hashing::No };
-        let received = body::receive(body, hashing, &self.limits, &self.budget).await?;
+        let wanted = match &claim {
+            None => Wanted::Bytes,
+            Some(claim) if self.gate.knows(claim) => Wanted::BytesAndHash,
+            Some(_) => Wanted::Hash,
+        };
+        let received = body::receive(body, wanted, &self.limits, &self.budget).await?;
         match (claim, received.sha256) {
             (None, _) => Ok(received),
             (Some(claim), Some(sha256)) => self.gate.verify(&claim, parts, &sha256).map(|()| received),

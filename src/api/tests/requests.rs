@@ -368,6 +368,22 @@ async fn bodies_share_a_budget_and_the_one_too_many_is_told_to_slow_down() {
     assert_eq!(after.status, 200, "all of the budget was given back: {after:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_has_no_key_of_ours_takes_up_none_of_the_budget() {
+    let limits = Limits { body_bytes_max: 1 << 20, body_bytes_total: 1 << 20, ..Limits::default() };
+    let stand = limited(limits);
+    let stranger = request(&Signing { body: b"", key_id: "AKIDNOBODY", ..Signing::default() });
+    let hungry = stand.call_with_body(stranger.map(|_| trickle(15, Duration::from_millis(500))));
+    let good = async {
+        sleep(Duration::from_secs(6)).await;
+        let head = request(&Signing { body: b"", ..Signing::default() });
+        stand.call_with_body(head.map(|_| trickle(15, Duration::from_millis(1)))).await
+    };
+    let (stranger, good) = tokio::join!(hungry, good);
+    assert_eq!(stranger.code(), "UnrecognizedClientException");
+    assert_eq!(good.code(), "InvalidSignatureException", "its body was taken in");
+}
+
 #[test]
 fn nothing_that_is_printed_shows_a_secret() {
     let stand = Stand::new();
