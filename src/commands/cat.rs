@@ -54,7 +54,7 @@ pub(super) struct Args {
 /// When the object cannot be found or read, is damaged (exit code 4), or holds more than the limit.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
     let place = Place::parse(&args.object, args.store.as_deref())?;
-    let spec = args.config.as_deref().map(|file| config::load(file, &LocalSecrets)).transpose()?;
+    let spec = args.config.as_deref().map(|file| config::load(file, None, &LocalSecrets)).transpose()?;
     let source = Source::choose(place, spec.as_ref().map(|loaded| &loaded.spec))?;
     block_on(write(source, args, out))?.map_err(|failure| failure.at(&args.object))
 }

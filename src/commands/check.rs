@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
+use hydrant_core::secret::Secrets;
 use serde_json::json;
 
 use super::failure::look;
@@ -44,9 +45,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
     match &args.file {
         Some(file) => {
-            let loaded =
-                if args.skip_secrets { config::load(file, &AnySecrets) } else { config::load(file, &LocalSecrets) };
-            tell(file, &loaded?, out)
+            let secrets: &dyn Secrets = if args.skip_secrets { &AnySecrets } else { &LocalSecrets };
+            tell(file, &config::load(file, None, secrets)?, out)
         }
         None => out.write(config::schema_text().as_bytes()),
     }

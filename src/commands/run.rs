@@ -62,11 +62,8 @@ pub(super) struct Args {
 /// When the configuration is wrong, the data directory cannot be used, or the address is taken.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
     telemetry::log_to_stderr(args.log_format);
-    let Loaded { mut spec, warnings } = config::load(&args.file, &LocalSecrets)?;
+    let Loaded { spec, warnings } = config::load(&args.file, args.data.as_deref(), &LocalSecrets)?;
     out.note(warnings.render(look()));
-    if let Some(data) = &args.data {
-        spec.server.data.clone_from(data);
-    }
     // The lock of the data directory outlives the runtime and so every thread that may still write there.
     block_on(serve(&spec, &LocalSecrets))?.map(drop)
 }

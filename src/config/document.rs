@@ -39,6 +39,10 @@ struct Node {
     key: Option<Range<usize>>,
     value: Range<usize>,
     kind: Kind,
+    /// Whether an alias can stand for it, or for something that it is in.
+    anchored: bool,
+    /// Whether it is itself an alias.
+    alias: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,10 +152,16 @@ impl Document {
 
     /// The text with secrets replaced. `secret_keys` are the keys whose values are known to be secrets.
     pub(super) fn masked(&self, secret_keys: &[String]) -> Masked {
+        let text_of = |node: &Node| self.text.get(node.value.clone()).unwrap_or_default();
+        let is_secret = |node: &Node| mask::is_secret(&self.path(node), text_of(node), secret_keys);
+        // Where an alias stands for a secret, whatever an alias can stand for may be that secret.
+        let by_alias = self.nodes.iter().any(|node| node.alias && is_secret(node));
         let scalars = self.nodes.iter().filter(|node| node.kind == Kind::Scalar);
-        let by_structure =
-            scalars.filter(|node| mask::is_secret(&self.path(node), secret_keys)).map(|node| node.value.clone());
-        Masked::new(&self.text, by_structure.chain(mask::by_text(&self.text, secret_keys)))
+        let values = scalars.filter(|node| by_alias && node.anchored || is_secret(node)).map(|node| node.value.clone());
+        let keys = self.nodes.iter().filter(|node| node.key.is_some() && mask::is_secret_key(&self.path(node)));
+        let keys = keys.filter_map(|node| node.key.clone());
+        let known = secret_keys.iter().map(String::as_str);
+        Masked::new(&self.text, values.chain(keys).chain(mask::by_text(&self.text, secret_keys)), known)
     }
 
     fn find(&self, at: &DocPath) -> Option<usize> {
@@ -221,14 +231,14 @@ impl Indexer {
 
     fn take(&mut self, event: &Event<'_>, at: &Range<usize>) {
         match event {
-            Event::Scalar(value, ..) => self.leaf(Some(value), at),
-            Event::Alias(_) => self.leaf(None, at),
-            Event::MappingStart(..) => {
-                let node = self.enter(at);
+            Event::Scalar(value, _, anchor, _) => self.leaf(Some(value), *anchor > 0, at),
+            Event::Alias(_) => self.leaf(None, false, at),
+            Event::MappingStart(_, anchor, _) => {
+                let node = self.enter(*anchor > 0, at);
                 self.open.push(node.map_or(Open::Nameless, |node| Open::Mapping { node, key: None }));
             }
-            Event::SequenceStart(..) => {
-                let node = self.enter(at);
+            Event::SequenceStart(_, anchor, _) => {
+                let node = self.enter(*anchor > 0, at);
                 self.open.push(node.map_or(Open::Nameless, |node| Open::Sequence { node, next: 0 }));
             }
             Event::MappingEnd | Event::SequenceEnd => {
@@ -243,27 +253,30 @@ impl Indexer {
     }
 
     /// A scalar or an alias: the next key, or a value.
-    fn leaf(&mut self, scalar: Option<&str>, at: &Range<usize>) {
+    fn leaf(&mut self, scalar: Option<&str>, anchored: bool, at: &Range<usize>) {
         if let Some(Open::Mapping { key: key @ None, .. }) = self.open.last_mut() {
             *key = Some((scalar.unwrap_or_default().to_owned(), at.clone()));
         } else {
-            self.add(at, Kind::Scalar);
+            let node = self.add(at, Kind::Scalar, anchored);
+            if let Some(node) = node.and_then(|node| self.nodes.get_mut(node)) {
+                node.alias = scalar.is_none();
+            }
         }
     }
 
     /// A collection begins. `None` when it is a key, or below one.
-    fn enter(&mut self, at: &Range<usize>) -> Option<usize> {
+    fn enter(&mut self, anchored: bool, at: &Range<usize>) -> Option<usize> {
         if let Some(Open::Mapping { key: key @ None, .. }) = self.open.last_mut() {
             *key = Some((String::new(), at.clone()));
             return None;
         }
-        self.add(at, Kind::Collection)
+        self.add(at, Kind::Collection, anchored)
     }
 
-    fn add(&mut self, at: &Range<usize>, kind: Kind) -> Option<usize> {
+    fn add(&mut self, at: &Range<usize>, kind: Kind, anchored: bool) -> Option<usize> {
         let (parent, step, key) = match self.open.last_mut() {
             None if self.nodes.is_empty() => {
-                self.nodes.push(Node { value: at.clone(), kind, ..Node::default() });
+                self.nodes.push(Node { value: at.clone(), kind, anchored, ..Node::default() });
                 return Some(0);
             }
             None | Some(Open::Nameless) => return None,
@@ -280,7 +293,8 @@ impl Indexer {
         let above = self.nodes.get_mut(parent)?;
         above.children += 1;
         above.last_child = index;
-        self.nodes.push(Node { parent: Some((parent, step.clone())), key, value: at.clone(), kind, ..Node::default() });
+        let (parent_step, anchored) = (Some((parent, step.clone())), anchored || above.anchored);
+        self.nodes.push(Node { parent: parent_step, key, value: at.clone(), kind, anchored, ..Node::default() });
         self.children.entry((parent, step)).or_insert(index);
         Some(index)
     }

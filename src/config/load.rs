@@ -53,13 +53,14 @@ pub enum LoadError {
     Invalid(Report),
 }
 
-/// Reads the file at `path`; `secrets` resolves what it refers to.
+/// Reads the file at `path`; `secrets` resolves what it refers to. `data` is the data directory, instead of
+/// `server.data`, so that every rule about it holds for the one that is used.
 ///
 /// # Errors
 /// See [`LoadError`].
-pub fn load(path: &Path, secrets: &dyn Secrets) -> Result<Loaded, LoadError> {
+pub fn load(path: &Path, data: Option<&Path>, secrets: &dyn Secrets) -> Result<Loaded, LoadError> {
     let bytes = read(path).map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
-    parse(&path.display().to_string(), &bytes, secrets).map_err(LoadError::Invalid)
+    read_document(&path.display().to_string(), &bytes, data, secrets).map_err(LoadError::Invalid)
 }
 
 /// Reads a document that is at hand; `name` is what the report calls it.
@@ -67,6 +68,10 @@ pub fn load(path: &Path, secrets: &dyn Secrets) -> Result<Loaded, LoadError> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(name: &str, bytes: &[u8], secrets: &dyn Secrets) -> Result<Loaded, Report> {
+    read_document(name, bytes, None, secrets)
+}
+
+fn read_document(name: &str, bytes: &[u8], data: Option<&Path>, secrets: &dyn Secrets) -> Result<Loaded, Report> {
     let keys = Keys::new();
     let secret_keys = keys.secrets();
     let text = match std::str::from_utf8(bytes) {
@@ -78,7 +83,7 @@ pub fn parse(name: &str, bytes: &[u8], secrets: &dyn Secrets) -> Result<Loaded, 
     let spec = match deserialize(&document, &keys, &mut noted) {
         Ok(raw) => {
             let mut found = Findings::default();
-            let spec = raw.validate(secrets, &mut found);
+            let spec = raw.validate(data, secrets, &mut found);
             let add = |severity| move |problem| Noted { severity, problem, mark: Mark::Value };
             noted.extend(found.problems.into_vec().into_iter().map(add(Severity::Error)));
             noted.extend(found.warnings.into_vec().into_iter().map(add(Severity::Warning)));

@@ -89,7 +89,7 @@ impl Report {
     /// Looks every problem up and sorts them by place. `secret_keys` as in [`Document::masked`].
     pub(super) fn new(document: &Document, noted: Vec<Noted>, secret_keys: &[String]) -> Self {
         let masked = document.masked(secret_keys);
-        let text: Arc<str> = masked.text().into();
+        let text: Arc<str> = printable(masked.text()).into();
         let range_of = |noted: &Noted| match noted.mark {
             Mark::Key => document.key(&noted.problem.at),
             Mark::Value => document.value(&noted.problem.at),
@@ -101,6 +101,8 @@ impl Report {
         placed.truncate(FINDINGS_MAX);
         let finding = |(range, noted): (Range<usize>, Noted)| {
             let Noted { severity, problem: Problem { at: path, message, hint }, .. } = noted;
+            let path = masked.path(&path);
+            let (message, hint) = (masked.clean(&message), hint.map(|hint| masked.clean(&hint)));
             let place = document.line_column(range.start);
             let snippet = Snippet {
                 document: document.name().to_owned(),
@@ -250,6 +252,22 @@ impl Diagnostic for Finding {
         let marked = self.snippet.marked.clone();
         Some(Box::new(std::iter::once(LabeledSpan::new_primary_with_span(None, marked))))
     }
+}
+
+/// The text with every control character but tabs and line ends replaced by one of the same length, so that ranges
+/// hold: a document must not steer the terminal that it is shown in.
+fn printable(text: &str) -> String {
+    let mut characters = text.chars().peekable();
+    let mut printable = String::with_capacity(text.len());
+    while let Some(c) = characters.next() {
+        let ends_line = c == '\n' || c == '\r' && characters.peek() == Some(&'\n');
+        printable.push(match c {
+            _ if ends_line || c == '\t' || !c.is_control() => c,
+            _ if c.is_ascii() => '?',
+            _ => '\u{b7}',
+        });
+    }
+    printable
 }
 
 impl SourceCode for Snippet {

@@ -6,6 +6,8 @@ use std::io::Read;
 
 use hydrant_core::secret::{Secret, SecretRef, Secrets};
 
+use super::mask::is_variable;
+
 /// Most bytes of a secret in a file; a key with its certificate chain is a few KiB.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 
@@ -34,7 +36,10 @@ impl Secrets for AnySecrets {
 }
 
 fn read_variable(name: &str) -> Result<String, String> {
-    // A name with `=` or a zero byte cannot be set, so it is not.
+    // What cannot be a name may be the secret itself, so it is not repeated.
+    if !is_variable(name) {
+        return Err("this cannot be the name of an environment variable".to_owned());
+    }
     std::env::var(name).map_err(|error| match error {
         std::env::VarError::NotPresent => format!("environment variable {name} is not set"),
         std::env::VarError::NotUnicode(_) => format!("environment variable {name} is not text"),

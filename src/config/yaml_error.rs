@@ -1,13 +1,14 @@
 //! Errors of the YAML reader in our own words, with their place.
 //!
-//! In: an error of the reader, and the document. Out: a problem. The reader repeats values in its texts; a value that
-//! must not be shown never gets as far, because secrets are read by a type that refuses without repeating.
+//! In: an error of the reader, and the document. Out: a problem. The reader repeats values in its texts; here only
+//! plain words are left of them, because a secret may stand where anything else belongs.
 
 use hydrant_core::problem::Problem;
 use serde_saphyr::Error;
 use serde_saphyr::budget::BudgetBreach;
 
 use super::document::{Document, LineColumn};
+use super::mask::{quoted, without_values};
 use super::report::{Mark, Noted, Severity};
 
 /// The problem that ended the reading.
@@ -20,8 +21,8 @@ pub(super) fn explain(error: &Error, document: &Document) -> Noted {
     let (message, hint) = match error {
         // Our own types say in one sentence what is wrong and what would be right.
         Error::Message { msg, .. } => match msg.split_once("; ") {
-            Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
-            None => (msg.clone(), None),
+            Some((message, hint)) => (without_values(message), Some(without_values(hint))),
+            None => (without_values(msg), None),
         },
         other => words(other),
     };
@@ -70,21 +71,23 @@ fn words(error: &Error) -> (String, Option<String>) {
         Error::NullIntoString { .. } => ("nothing stands here, expected is a text".to_owned(), None),
         Error::SerdeInvalidType { unexpected, expected, .. }
         | Error::SerdeInvalidValue { unexpected, expected, .. } => {
-            (format!("{unexpected} stands here, expected is {expected}"), None)
+            (format!("{} stands here, expected is {expected}", without_values(unexpected)), None)
         }
         Error::SerdeInvalidLength { expected, .. } => (format!("expected is {expected}"), None),
         Error::SerdeUnknownVariant { variant, expected, .. } => {
-            (format!("`{variant}` is not known here; known are {}", list(expected)), None)
+            (format!("{} is not known here; known are {}", quoted(variant), list(expected)), None)
         }
         Error::SerdeMissingField { field, .. } => (format!("`{field}` is missing"), None),
-        Error::DuplicateMappingKey { key: Some(key), .. } => (format!("`{key}` stands here twice"), remove_one()),
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            (format!("{} stands here twice", quoted(key)), remove_one())
+        }
         Error::DuplicateMappingKey { key: None, .. } => ("the same key stands here twice".to_owned(), remove_one()),
         Error::MergeKeyNotAllowed { .. } => (
             "merge keys (`<<`) are not read".to_owned(),
             Some("write the keys out, or use an alias for a whole value".to_owned()),
         ),
         Error::Budget { breach, .. } => beyond(breach),
-        other => (sentence(&other.to_string()), None),
+        other => (without_values(&sentence(&other.to_string())), None),
     }
 }
 

@@ -153,7 +153,7 @@ mod tests {
         let folder = Folder::prepare(place.path(), ADDRESS).unwrap();
         let settings = fs::read(folder.settings()).unwrap();
         assert!(!String::from_utf8_lossy(&settings).contains(folder.secret()));
-        let spec = crate::config::load(&folder.settings(), &crate::config::LocalSecrets).unwrap().spec;
+        let spec = crate::config::load(&folder.settings(), None, &crate::config::LocalSecrets).unwrap().spec;
         assert_eq!(spec.server.listen, ADDRESS);
         assert_eq!(spec.server.region, REGION);
         assert_eq!(spec.server.data, place.path().join("data"));

@@ -11,7 +11,7 @@ use hydrant_core::secret::{Secret, SecretRef};
 use proptest::prelude::*;
 
 use super::super::report::Look;
-use super::super::secrets::AnySecrets;
+use super::super::secrets::{AnySecrets, LocalSecrets};
 use super::super::spec::{Delimiter, RetryFor, SinkSpec, StreamSpec};
 use super::*;
 
@@ -237,9 +237,9 @@ fn a_document_may_be_as_large_as_it_says_and_no_larger() {
     let path = folder.path().join("large.yaml");
     let comment = "#".repeat(usize::try_from(DOCUMENT_BYTES_MAX).unwrap());
     fs::write(&path, &comment).unwrap();
-    assert!(matches!(load(&path, &AnySecrets), Err(LoadError::Invalid(_))), "it is read, and found empty");
+    assert!(matches!(load(&path, None, &AnySecrets), Err(LoadError::Invalid(_))), "it is read, and found empty");
     fs::write(&path, comment + "#").unwrap();
-    assert!(matches!(load(&path, &AnySecrets), Err(LoadError::Unreadable { .. })));
+    assert!(matches!(load(&path, None, &AnySecrets), Err(LoadError::Unreadable { .. })));
 }
 
 #[expect(clippy::disallowed_methods, reason = "measures the test itself")]
@@ -332,5 +332,97 @@ proptest! {
             prop_assert!(report.first_error().is_some());
             report.render(Look::Fancy);
         }
+    }
+}
+
+/// What stands where it must not, as in the rows below; none of its parts may be shown.
+const CANARY: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+
+/// Goal: whatever an operator gets wrong about secrets, no report repeats them. Method: `SECRET` is one that no rule
+/// takes for a name, `AKID` the public half in a place where it could as well be the other.
+#[test]
+fn a_secret_in_a_wrong_place_is_shown_nowhere() {
+    const SWAPPED: &str = "server: { credentials: [{ access_key_id: SECRET, secret_access_key: { env: AKID } }] }";
+    let rows = [
+        "server: { credentials: \"AKID:SECRET\" }",
+        "server:\n  credentials: \"AKID:SECRET\"\n",
+        "server:\n  credentials: [\"AKID:SECRET\"]\n",
+        "server:\n  credentials: {AKID: SECRET}\n",
+        "server:\n  credentials:\n    - AKID: SECRET\n",
+        "server:\n  credentials:\n  - AKID: SECRET\n  - [\n",
+        "server:\n  credentials:\n    AKID: SECRET\n",
+        SWAPPED,
+        "server:\n  credentials:\n    - access_key_id: SECRET\n      secret_access_key: { env: HOME }\n",
+        "server:\n  credentials:\n    - access_key_id: \"SECRET\n",
+        "stores: {m: \"s3://u:SECRET@h/b\"}",
+        "stores: {m: {\"s3://u:SECRET@h/b\": {}}}",
+        "stores: {\"s3://u:SECRET@h/b\": {file: {path: ./o}}}",
+        "server:\n  credentials:\n    - access_key_id: dev\n      secret_access_key: {env: SECRET}\n",
+        "server:\n  credentials:\n    - access_key_id: dev\n      secret_access_key:\n        env: SECRET\n",
+        "stores: {m: {s3: {bucket: b, region: r, access_key_id: {env: HOME}, secret_access_key: {env: SECRET}}}}",
+        "stores:\n  m:\n    s3:\n      bucket: b\n      endpoint: \"u:SECRET@h:9000\"\n",
+        "stores:\n  m:\n    s3:\n      bucket: b\n      endpoint: http://u:SECRET@h:9000\n",
+        "stores:\n  m:\n    s3:\n      bucket: b\n      endpoint: \"https://h/b?X-Amz-Credential=SECRET\"\n",
+        "server:\n  key: SECRET\n",
+        "server:\n  apikey: SECRET\n",
+        "server:\n  api_key: SECRET\n",
+        "server:\n  auth: SECRET\n",
+        "server:\n  pwd: SECRET\n",
+        "server:\n  access_key: SECRET\n",
+        "server:\n  credentials:\n    - access_key_id: dev\n      secret_access_key SECRET\n",
+        "server:\n  credentials:\n    - secret_access_key SECRET\n",
+        "stores:\n  m:\n    s3:\n      bucket: b\n      secret_access_key SECRET\n",
+        "server:\n  credentials:\n    - access_key_id: dev\n      secret_access_key: \"x\nSECRET\"\n",
+        "server:\n  credentials:\n    - access_key_id: dev\n      secret_access_key: '\nSECRET'\n",
+        "stores:\n  m:\n    s3:\n      bucket: b\n      secret_access_key: \"\nSECRET\"\n",
+        "x: &x SECRET\nserver:\n  credentials:\n    - access_key_id: dev\n      secret_access_key: *x\n",
+        "x: &x [SECRET]\nserver:\n  credentials: *x\n",
+        "server:\n  account: SECRET\n  region: SECRET\n  credentials: [SECRET]\n",
+    ];
+    let parts = ["wJalrXUt", "K7MDENG", "bPxRfiCY", "AKIDEXAMPLE"];
+    for row in rows {
+        let text = row.replace("AKID", "AKIDEXAMPLE").replace("SECRET", CANARY);
+        let Err(report) = parse("row.yaml", text.as_bytes(), &LocalSecrets) else { panic!("valid: {row}") };
+        let shown = format!("{}{}", report.render(Look::Plain), report.to_json());
+        let public = row == SWAPPED;
+        for part in parts.iter().filter(|part| !(public && **part == "AKIDEXAMPLE")) {
+            assert!(!shown.contains(part), "{part} is shown of\n{row}\n{shown}");
+        }
+        assert!(report.findings().iter().all(|finding| !format!("{finding:?}").contains(parts[0])), "{row}");
+    }
+}
+
+#[test]
+fn a_document_does_not_steer_the_terminal() {
+    for text in ["\"a\\e[31mb\": 1", "server: { \"\\u009b2J\": 1 }", "a: \u{1b}[31m", "stores: { m: \"\\a\" }"] {
+        let report = parse("row.yaml", text.as_bytes(), &LocalSecrets).unwrap_err();
+        let shown = format!("{}{:?}", report.render(Look::Plain), report);
+        assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+    }
+}
+
+#[test]
+fn names_of_dots_alone_are_refused() {
+    for name in [".", "..", "..."] {
+        let text = format!("stores: {{ \"{name}\": {{ file: {{ path: ./objects }} }} }}");
+        assert!(parse("row.yaml", text.as_bytes(), &AnySecrets).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn the_data_directory_that_is_used_is_the_one_that_rules_hold_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hydrant.yaml");
+    let objects = folder.path().join("objects");
+    let text = format!(
+        "server: {{ data: {0}/own }}\nstores: {{ main: {{ file: {{ path: {0}/objects }} }} }}\n\
+         streams: {{ web: {{ sink: {{ file: {{ store: main }} }} }} }}",
+        folder.path().display()
+    );
+    fs::write(&path, text).unwrap();
+    let data = folder.path().join("other");
+    assert_eq!(load(&path, Some(&data), &AnySecrets).unwrap().spec.server.data, data);
+    for wrong in [objects.join("data"), objects, folder.path().to_owned(), PathBuf::new()] {
+        assert!(load(&path, Some(&wrong), &AnySecrets).is_err(), "{}", wrong.display());
     }
 }

@@ -13,6 +13,7 @@ use hydrant_sinks::StoreConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::mask::quoted;
 use super::nearest::nearest;
 use super::spec::{ServerSpec, Spec, StoreSpec, StreamSpec};
 
@@ -48,10 +49,12 @@ pub(super) struct Findings {
 pub(super) struct Stores(BTreeMap<String, StoreConfig>);
 
 impl RawConfig {
-    /// Makes a specification of it. `None` after a problem was found; warnings do not prevent it.
-    pub(super) fn validate(self, secrets: &dyn Secrets, found: &mut Findings) -> Option<Spec> {
+    /// Makes a specification of it, with `data` instead of its own data directory. `None` after a problem was found;
+    /// warnings do not prevent it.
+    pub(super) fn validate(self, data: Option<&Path>, secrets: &dyn Secrets, found: &mut Findings) -> Option<Spec> {
         let root = DocPath::root();
-        let server = self.server.unwrap_or_default().validate(&root.field("server"), secrets, &mut found.problems);
+        let server = self.server.unwrap_or_default();
+        let server = server.validate(&root.field("server"), data, secrets, &mut found.problems);
         let stores = Stores::validate(self.stores.unwrap_or_default(), &root.field("stores"), secrets, found);
         let at = root.field("streams");
         let declared = self.streams.unwrap_or_default();
@@ -162,14 +165,15 @@ fn warn_of_small_memory(server: &ServerSpec, streams: &BTreeMap<String, StreamSp
     }
 }
 
-/// Adds a problem unless `name` is 1 to 64 of `[a-zA-Z0-9_.-]`, as the service wants the names of streams.
+/// Adds a problem unless `name` is 1 to 64 of `[a-zA-Z0-9_.-]`, as the service wants the names of streams. Names of
+/// dots alone lead to other places where they become part of a path.
 fn check_name(name: &str, of: &str, at: &DocPath, problems: &mut Problems) {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+    if name.len() > 64 || !name.chars().all(allowed) || name.chars().all(|c| c == '.') {
         problems.add_with_hint(
             at.clone(),
-            format!("`{name}` cannot be the name of a {of}"),
-            "allowed are 1 to 64 letters, digits, `_`, `.` and `-`",
+            format!("{} cannot be the name of a {of}", quoted(name)),
+            "allowed are 1 to 64 letters, digits, `_`, `.` and `-`, not dots alone",
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hydrant_core::ByteSize;
 use hydrant_core::duration::TimeSpan;
@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::defaults;
+use super::super::mask::quoted;
 use super::super::spec::{Credential, ServerSpec};
 
 /// The server itself.
@@ -67,11 +68,18 @@ impl Default for RawServer {
 }
 
 impl RawServer {
-    pub(super) fn validate(self, at: &DocPath, secrets: &dyn Secrets, problems: &mut Problems) -> Option<ServerSpec> {
+    /// `data` replaces what the document says of the data directory.
+    pub(super) fn validate(
+        self,
+        at: &DocPath,
+        data: Option<&Path>,
+        secrets: &dyn Secrets,
+        problems: &mut Problems,
+    ) -> Option<ServerSpec> {
         let listen = listen(&self.listen, self.credentials.is_some(), &at.field("listen"), problems);
         let region = region(self.region, &at.field("region"), problems);
         let account = account(self.account, &at.field("account"), problems);
-        let data = data(self.data, &at.field("data"), problems);
+        let data = data_folder(data.map_or_else(|| self.data.into(), Path::to_owned), &at.field("data"), problems);
         let memory = at_least(self.memory, defaults::MEMORY_MIN, at.field("memory"), problems);
         let disk_per_stream =
             at_least(self.disk_per_stream, defaults::DISK_PER_STREAM_MIN, at.field("disk_per_stream"), problems);
@@ -104,7 +112,7 @@ fn listen(text: &str, credentials: bool, at: &DocPath, problems: &mut Problems) 
     let Ok(address) = text.parse::<SocketAddr>() else {
         problems.add_with_hint(
             at.clone(),
-            format!("`{text}` is not an IP address and a port"),
+            format!("{} is not an IP address and a port", quoted(text)),
             "write it as 127.0.0.1:4573, 0.0.0.0:4573 or [::1]:4573",
         );
         return None;
@@ -120,8 +128,8 @@ fn listen(text: &str, credentials: bool, at: &DocPath, problems: &mut Problems) 
     Some(address)
 }
 
-fn data(text: String, at: &DocPath, problems: &mut Problems) -> Option<PathBuf> {
-    if text.is_empty() {
+fn data_folder(path: PathBuf, at: &DocPath, problems: &mut Problems) -> Option<PathBuf> {
+    if path.as_os_str().is_empty() {
         problems.add_with_hint(
             at.clone(),
             "the data directory has no name",
@@ -129,7 +137,7 @@ fn data(text: String, at: &DocPath, problems: &mut Problems) -> Option<PathBuf> 
         );
         return None;
     }
-    Some(PathBuf::from(text))
+    Some(path)
 }
 
 fn region(text: String, at: &DocPath, problems: &mut Problems) -> Option<String> {
@@ -137,7 +145,7 @@ fn region(text: String, at: &DocPath, problems: &mut Problems) -> Option<String>
     if text.is_empty() || text.len() > 64 || !text.chars().all(allowed) {
         problems.add_with_hint(
             at.clone(),
-            format!("`{text}` is not a region"),
+            format!("{} is not a region", quoted(&text)),
             "allowed are lower-case letters, digits and `-`, as in us-east-1",
         );
         return None;
@@ -149,7 +157,7 @@ fn account(text: String, at: &DocPath, problems: &mut Problems) -> Option<String
     if text.len() != 12 || !text.chars().all(|c| c.is_ascii_digit()) {
         problems.add_with_hint(
             at.clone(),
-            format!("`{text}` is not an account"),
+            format!("{} is not an account", quoted(&text)),
             "twelve digits, in quotes: \"000000000000\"",
         );
         return None;
@@ -189,8 +197,7 @@ fn credentials(
         .filter_map(|(index, raw)| {
             let at = at.item(index);
             if !seen.insert(raw.access_key_id.clone()) {
-                problems
-                    .add(at.field("access_key_id"), format!("access key `{}` is declared twice", raw.access_key_id));
+                problems.add(at.field("access_key_id"), "this access key is declared twice");
             }
             raw.validate(&at, secrets, problems)
         })
@@ -207,7 +214,7 @@ impl RawCredential {
         if !id_fits {
             problems.add_with_hint(
                 at.field("access_key_id"),
-                format!("`{id}` cannot be an access key id"),
+                "this cannot be an access key id",
                 "allowed are 1 to 128 letters, digits, `_`, `-` and `.`",
             );
         }
