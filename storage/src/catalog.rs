@@ -32,6 +32,7 @@ pub use self::format::StreamEntry;
 use self::lock::Lock;
 use crate::files::Files;
 use crate::poison::Poison;
+use crate::space::is_full;
 
 /// What `DATA/format` says. Another layout of any file below gets another number.
 const FORMAT: &str = "hydrant data 1\n";
@@ -303,8 +304,11 @@ impl DataDir {
     fn store(&mut self, streams: BTreeMap<String, StreamEntry>) -> io::Result<()> {
         self.poison.check().map_err(io::Error::other)?;
         let bytes = format::encode(&streams);
-        let stored = replace(&self.path, &*self.files, CATALOG_FILE, &bytes);
-        self.poison.guard(stored).map_err(io::Error::other)?;
+        match replace(&self.path, &*self.files, CATALOG_FILE, &bytes) {
+            // The old catalog is untouched, and the next try makes the temporary file anew.
+            Err(error) if is_full(&error) => return Err(error),
+            stored => self.poison.guard(stored).map_err(io::Error::other)?,
+        }
         self.streams = streams;
         Ok(())
     }

@@ -2,6 +2,9 @@
 //!
 //! Meant for a directory that nobody uses. Beside a running server it may report what was only half read.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

@@ -139,6 +139,18 @@ fn a_declaration_that_fails_at_any_step_changes_nothing_or_everything() {
 }
 
 #[test]
+fn a_full_disk_refuses_a_declaration_until_there_is_room() {
+    let files = SimFiles::new(1);
+    let mut data = open(&files).unwrap();
+    declare(&mut data, "web", "a").unwrap();
+    files.set_capacity(Some(files.used()));
+    assert!(matches!(declare(&mut data, "web", "b"), Err(DeclareError::Io { .. })));
+    declare(&mut data, "web", "a").unwrap();
+    files.set_capacity(None);
+    assert_eq!(declare(&mut data, "web", "b").unwrap().0.version, 2);
+}
+
+#[test]
 fn every_flipped_or_cut_byte_of_the_catalog_is_detected() {
     let files = SimFiles::new(1);
     let mut data = open(&files).unwrap();

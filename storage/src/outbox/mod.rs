@@ -65,7 +65,7 @@ struct Inner {
 struct Held {
     bytes_of: BTreeMap<BatchId, u64>,
     bytes: u64,
-    /// Taken for files that came to nothing and could not be removed.
+    /// Taken by files that are no batches: left over, set aside, or somebody else's.
     stray: u64,
 }
 
@@ -242,7 +242,10 @@ impl Outbox {
     /// When the disk refuses; the file keeps its name, or nobody knows which it has after a power cut.
     pub fn set_aside(&self, batch: BatchId) -> io::Result<()> {
         let name = file_name(batch);
-        self.inner.folder.set_aside(&name, &format!("{name}.damaged"))
+        self.inner.folder.set_aside(&name, &format!("{name}.damaged"))?;
+        let mut held = self.inner.held();
+        held.stray += held.remove(batch);
+        Ok(())
     }
 
     /// Makes all removals so far durable.
@@ -275,11 +278,11 @@ impl Inner {
         let mut found = Vec::new();
         for name in names {
             let file = inspect(&*self.folder.files, &self.folder.dir, name)?;
-            if let Found::Whole { header: Header { batch, .. }, bytes }
-            | Found::Damaged { batch: Some(batch), bytes, .. } = &file
-            {
-                self.share.occupy(*bytes);
-                self.held().insert(*batch, *bytes);
+            let (Found::Whole { bytes, .. } | Found::Damaged { bytes, .. }) = &file;
+            self.share.occupy(*bytes);
+            match file.batch() {
+                Some(batch) => self.held().insert(batch, *bytes),
+                None => self.held().stray += bytes,
             }
             found.push(file);
         }
@@ -382,8 +385,10 @@ impl Held {
 fn inspect(files: &dyn Files, dir: &Path, name: String) -> io::Result<Found> {
     let path = dir.join(&name);
     let Some(batch) = batch_of(&name) else {
+        // It may be anything, a folder too; what can be told of its length counts as used.
+        let bytes = files.open_read_only(&path).and_then(|file| file.len()).unwrap_or(0);
         let why = "not the name of a batch file".to_owned();
-        return Ok(Found::Damaged { name, batch: None, bytes: 0, header: None, why });
+        return Ok(Found::Damaged { name, batch: None, bytes, header: None, why });
     };
     let bytes = files.open_read_only(&path)?.len()?;
     Ok(match body::open(files, &path, batch)? {

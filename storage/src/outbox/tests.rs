@@ -367,6 +367,24 @@ fn a_header_that_is_whole_is_kept_when_the_rest_is_gone() {
 }
 
 #[test]
+fn a_damaged_batch_can_be_set_aside_and_goes_on_taking_space() {
+    let files = SimFiles::new(1);
+    drop(sealed(&files, 1, 300));
+    files.damage(&path(1), |bytes| bytes[40] ^= 1);
+    let share = share(ByteSize::mib(1));
+    let (outbox, _) = open_with(&files, Arc::clone(&share));
+    outbox.set_aside(header(1).batch).unwrap();
+    outbox.set_aside(header(1).batch).unwrap();
+    assert_eq!((outbox.usage().batches, share.used()), (0, files.used()));
+    drop(outbox);
+    assert_eq!(share.used(), 0);
+    files.crash();
+    let (_outbox, found) = open_with(&files, Arc::clone(&share));
+    assert!(matches!(&found[..], [Found::Damaged { name, batch: None, .. }] if name.ends_with(".batch.damaged")));
+    assert_eq!(share.used(), files.used());
+}
+
+#[test]
 fn unfinished_files_are_removed_and_strangers_are_left_alone() {
     let files = SimFiles::new(1);
     drop(sealed(&files, 1, 300));
