@@ -179,10 +179,11 @@ pub(super) fn without_values(sentence: &str) -> String {
             let (value, after) = inner.split_at(end + 1);
             format!("{before}{quote}{value}{}", without_values(after))
         }
-        // A value may hold the quote that ends it, so nothing up to the last one is certain to be ours.
+        // A value may hold quotes, so it ends where our own words begin for the last time, or at the last quote.
         Some(_) => {
-            let last = inner.rfind(quote).map_or("", |last| inner.get(last + 1..).unwrap_or_default());
-            format!("{before}this value{last}")
+            let ours = inner.rfind(&format!("{quote} is ")).or_else(|| inner.rfind(quote));
+            let after = ours.and_then(|end| inner.get(end + 1..)).unwrap_or_default();
+            format!("{before}this value{after}")
         }
         None => format!("{before}this value"),
     }
@@ -282,7 +283,13 @@ pub(super) fn by_text(text: &str, known: &[String]) -> Vec<Range<usize>> {
             }
             Some(Below::Value { indent: key }) if belongs(key) => hidden.push(whole),
             Some(Below::Credentials { indent: key }) if belongs(key) => {
-                hidden.extend((!is_open(content)).then_some(whole));
+                if !is_open(content) {
+                    let value = start_of_value(content, spaces);
+                    hidden.push(start + value..whole.end);
+                    if let Some(quote) = unclosed(content.get(value..).unwrap_or_default()) {
+                        below = Some(Below::Quoted { quote, indent: key });
+                    }
+                }
             }
             Some(Below::Mapping { indent: key }) if belongs(key) && !has_key(content) => hidden.push(whole),
             Some(Below::Mapping { indent: key }) if indent > key && is_reference(content) => {}
@@ -317,10 +324,17 @@ fn is_open(line: &str) -> bool {
     let Some((key, value)) = line.split_once(':') else { return line.trim().is_empty() };
     let value = value.trim();
     match key.trim() {
-        "access_key_id" => is_access_key_id(value),
+        "access_key_id" => unclosed(value).is_none() && is_access_key_id(value),
         "secret_access_key" => value.is_empty() || value.strip_prefix('{').is_some_and(is_reference),
         _ => is_reference(line),
     }
+}
+
+/// Where the value of a line below `credentials` begins; the line itself, from `spaces` on, when its key is not known.
+fn start_of_value(line: &str, spaces: usize) -> usize {
+    let Some((key, value)) = line.split_once(": ") else { return spaces };
+    let known = CREDENTIAL.contains(&key.trim_start_matches([' ', '\t', '-']));
+    if known { line.len() - value.trim_start().len() } else { spaces }
 }
 
 /// Whether a line begins with the key `credentials`, or with what was meant to be it.

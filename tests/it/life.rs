@@ -22,7 +22,7 @@ fn sigterm_ends_with_success_and_what_was_only_buffered_comes_with_the_next_star
     server.put("web", &[b"kept"]);
     let (status, took) = server.terminate();
     assert_eq!(status.code(), Some(0), "{}", server.log());
-    assert!(took < Duration::from_secs(7), "within the grace of 5 s and a little: {took:?}");
+    assert!(took < Duration::from_secs(10), "within the grace of 5 s and a little: {took:?}");
     assert_eq!(arrived(&server), "", "a stop flushes nothing");
     server.run();
     server.drain();
@@ -42,7 +42,7 @@ fn sigterm_with_a_dead_destination_ends_within_the_grace_and_keeps_what_is_owed(
     wait_until("degraded", || server.state_of("web")["state"] == "degraded");
     let (status, took) = server.terminate();
     assert_eq!(status.code(), Some(0), "{}", server.log());
-    assert!(took < Duration::from_secs(7), "within the grace of 5 s and 2 s more: {took:?}");
+    assert!(took < Duration::from_secs(10), "within the grace of 5 s and what a busy machine adds: {took:?}");
     let verified = server.verify();
     assert!(verified.status.success(), "{verified:?}");
 }
@@ -103,7 +103,7 @@ fn a_second_sigterm_ends_it_at_once_and_loses_nothing_that_was_answered() {
     let start = Instant::now();
     server.ask_to_stop();
     let status = server.wait_for_end();
-    assert!(start.elapsed() < Duration::from_secs(3), "at once, not after the grace of 5 s: {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(4), "at once, not after the grace of 5 s: {:?}", start.elapsed());
     assert_eq!(status.code(), Some(1), "{}", server.log());
     server.run();
     server.drain();

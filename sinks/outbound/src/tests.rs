@@ -17,7 +17,7 @@ use super::*;
 use crate::body::PART_BYTES;
 
 const BOUNDS: Bounds =
-    Bounds { stall: Duration::from_millis(500), whole: Duration::from_secs(10), answer_bytes_max: 1000 };
+    Bounds { stall: Duration::from_secs(2), whole: Duration::from_secs(20), answer_bytes_max: 1000 };
 
 struct World {
     server: ScriptedS3,

@@ -261,6 +261,34 @@ fn an_authorization_header_has_one_spelling() {
 }
 
 #[test]
+fn without_credentials_only_names_of_this_machine_are_served() {
+    let served = |gate: &Gate, host: &str| {
+        let (mut parts, _) = request(&Signing::default()).into_parts();
+        parts.headers.insert("host", host.parse().unwrap());
+        gate.check_host(&parts).is_ok()
+    };
+    let open = Gate::new(REGION, &[], "decoy");
+    for host in ["localhost", "LOCALHOST:4573", "127.0.0.1:4573", "127.1.2.3", "[::1]:4573", "[::1]"] {
+        assert!(served(&open, host), "{host}");
+    }
+    for host in
+        ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:4573", "10.0.0.1", "[::2]", "", "::1", "a b"]
+    {
+        assert!(!served(&open, host), "{host}");
+        assert!(served(&gate(), host), "a signature makes up for the name: {host}");
+    }
+    let (mut parts, _) = request(&Signing::default()).into_parts();
+    parts.headers.append("host", "evil.example".parse().unwrap());
+    assert!(open.check_host(&parts).is_err(), "one of two names is another's");
+    parts.headers.remove("host");
+    assert!(open.check_host(&parts).is_err(), "no name");
+    parts.uri = "http://localhost:4573/".parse().unwrap();
+    assert!(open.check_host(&parts).is_ok());
+    parts.uri = "http://evil.example/".parse().unwrap();
+    assert!(open.check_host(&parts).is_err());
+}
+
+#[test]
 fn without_credentials_anybody_may_call() {
     let open = Gate::new(REGION, &[], "decoy");
     let (mut parts, _) = request(&Signing { key_id: "nobody", region: "mars", ..Signing::default() }).into_parts();

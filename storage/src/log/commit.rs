@@ -197,7 +197,7 @@ impl Committer {
             created_at: self.clock.now(),
         };
         let started = self.clock.monotonic();
-        let made = Segment::make(&*rack.files, &rack.dir, Arc::clone(&file.file), &file.path, &header);
+        let made = Segment::make(rack, Arc::clone(&file.file), &file.path, &header);
         times.record(self.clock.monotonic().saturating_sub(started));
         made.map_err(|error| match error {
             MakeError::Unsure(error) => NoSegment::Unsure(error),

@@ -23,6 +23,7 @@ use hydrant_core::{Position, Span};
 
 use super::segment::{self, FRAMES_START, Segment};
 use crate::files::{File, Files};
+use crate::poison::Poison;
 use crate::space::Share;
 
 /// Most spare files that a log keeps. One checkpoint's worth at a steady rate: more only hold space that others
@@ -112,6 +113,8 @@ pub(super) struct Rack {
     /// Segments that no reader is given any more and whose files are still to be put away. The lock makes forgetting
     /// one at a time; it is held during I/O, and only by those who forget.
     condemned: Mutex<Condemned>,
+    /// Held while the folder is synced, so that a commit thread and one who forgets do so one after the other.
+    folder: Mutex<Poison>,
 }
 
 #[derive(Debug)]
@@ -147,7 +150,7 @@ impl Rack {
     pub(super) fn new(dir: PathBuf, files: Arc<dyn Files>, share: Arc<Share>, lists: Lists) -> Self {
         let next_spare = lists.spares.iter().map(|spare| spare.number + 1).max().unwrap_or_default();
         let condemned = Mutex::new(Condemned { segments: Vec::new(), next_spare });
-        Self { dir, files, share, lists: Mutex::new(lists), condemned }
+        Self { dir, files, share, lists: Mutex::new(lists), condemned, folder: Mutex::default() }
     }
 
     /// Where the record at `position` is, or the first one after it.
@@ -260,12 +263,20 @@ impl Rack {
             }
         }
         // Only then may a spare be written over: else its old name could come back with the new bytes under it.
-        self.files.sync_dir(&self.dir).map_err(ForgetError::Unsure)?;
+        self.sync_dir().map_err(ForgetError::Unsure)?;
         self.lists().spares.append(&mut spares);
         if freed > 0 {
             self.share.give(freed);
         }
         outcome
+    }
+
+    /// Makes the names in the folder durable. After a failure it never succeeds again: the failed sync may have left
+    /// a later one nothing to do, and the names that it was for nowhere.
+    pub(super) fn sync_dir(&self) -> io::Result<()> {
+        let poison = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
+        let checked = poison.check().and_then(|()| poison.guard(self.files.sync_dir(&self.dir)));
+        checked.map_err(io::Error::other)
     }
 
     /// Takes segments below `upto` off the list; says how many more spares may be kept.

@@ -22,7 +22,8 @@ use crc_fast::{CrcAlgorithm, checksum};
 use hydrant_core::{Position, Timestamp};
 
 use super::frame::{crc32, u32_at, u64_at};
-use crate::files::{File, Files};
+use super::rack::Rack;
+use crate::files::File;
 
 /// Where the first frame starts.
 pub(super) const FRAMES_START: u64 = 4096;
@@ -184,18 +185,12 @@ impl Segment {
     ///
     /// The order is the point: header, sync, name, sync of the folder. Turned round, a crash could leave the name of
     /// the new segment on the records of an old one.
-    pub(super) fn make(
-        files: &dyn Files,
-        dir: &Path,
-        file: Arc<dyn File>,
-        from: &Path,
-        header: &Header,
-    ) -> Result<Self, MakeError> {
+    pub(super) fn make(rack: &Rack, file: Arc<dyn File>, from: &Path, header: &Header) -> Result<Self, MakeError> {
         file.write_at(0, &[IoSlice::new(&header.encode())]).map_err(MakeError::Unsure)?;
         file.sync().map_err(MakeError::Unsure)?;
-        let path = path(dir, header.base);
-        files.rename(from, &path).map_err(MakeError::NotNamed)?;
-        files.sync_dir(dir).map_err(MakeError::Unsure)?;
+        let path = path(&rack.dir, header.base);
+        rack.files.rename(from, &path).map_err(MakeError::NotNamed)?;
+        rack.sync_dir().map_err(MakeError::Unsure)?;
         let &Header { base, previous_end, salt, len, .. } = header;
         Ok(Self { base, previous_end, salt: Some(salt), len, path, file })
     }

@@ -223,7 +223,7 @@ mod tests {
                 () = async { let _done = server.await; std::future::pending().await } => unreachable!(),
             }
         };
-        tokio::time::timeout(Duration::from_millis(500), both).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+        tokio::time::timeout(Duration::from_secs(2), both).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
     }
 
     #[tokio::test]

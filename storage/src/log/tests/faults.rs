@@ -110,6 +110,21 @@ fn readers_see_nothing_whose_sync_failed() {
 }
 
 #[test]
+fn a_folder_whose_sync_failed_is_not_synced_again_by_anybody() {
+    let mut world = World::new(1);
+    world.store(&[10]);
+    let rack = &world.log().shared.rack;
+    world.files.fail(Op::SyncDir, 1, Times::Once, ErrorKind::Other);
+    rack.sync_dir().unwrap_err();
+    let asked = world.files.count(Op::SyncDir);
+    rack.sync_dir().unwrap_err();
+    assert_eq!(world.files.count(Op::SyncDir), asked);
+    // A commit that needs a new segment just then must not rely on a later sync of the folder.
+    let answers = world.append(&[vec![9000]]);
+    assert!(answers.iter().all(|answer| matches!(answer, Err(AppendError::Poisoned(_)))), "{answers:?}");
+}
+
+#[test]
 fn a_failed_sync_of_the_folder_poisons_and_a_failed_rename_does_not() {
     let mut world = World::new(1);
     world.files.fail(Op::Rename, 1, Times::Once, ErrorKind::Other);
