@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
-use std::{fmt, fs};
+use std::{env, fmt, fs};
 
 use serde::Serialize;
 
@@ -64,9 +64,10 @@ pub(crate) fn seed() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| u64::from(since.subsec_nanos()) ^ since.as_secs())
 }
 
-/// The root of the workspace.
+/// The root of the workspace. Asked of the cargo that started us: what was true when this was compiled may be another
+/// clone that shares its target folder.
 pub(crate) fn workspace() -> PathBuf {
-    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into()));
     manifest.parent().map_or(manifest.clone(), Path::to_path_buf)
 }
 

@@ -16,8 +16,7 @@ use hydrant_kit::s3::{Answer, Script, ScriptedS3};
 use super::*;
 use crate::body::PART_BYTES;
 
-const BOUNDS: Bounds =
-    Bounds { stall: Duration::from_secs(2), whole: Duration::from_secs(20), answer_bytes_max: 1000 };
+const BOUNDS: Bounds = Bounds { stall: Duration::from_secs(2), whole: Duration::from_secs(20), answer_bytes_max: 1000 };
 
 struct World {
     server: ScriptedS3,
@@ -127,7 +126,7 @@ async fn each_way_to_fail_has_its_own_name_and_one_attempt() {
         (Fault::ResetAnswerAfter(0), Script::Serve, |error| matches!(error, SendError::Interrupted)),
         (Fault::ResetAnswerAfter(20), Script::Serve, |error| matches!(error, SendError::Interrupted)),
         (Fault::StallAnswer, Script::Serve, |error| matches!(error, SendError::TimedOut(_))),
-        (Fault::TrickleAnswer(Duration::from_secs(1)), Script::Serve, |error| matches!(error, SendError::TimedOut(_))),
+        (Fault::TrickleAnswer(Duration::from_secs(6)), Script::Serve, |error| matches!(error, SendError::TimedOut(_))),
         (Fault::None, Script::Reset, |error| matches!(error, SendError::Interrupted)),
         (Fault::None, Script::Answer(Answer::garbage("no HTTP\r\n\r\n")), |error| {
             matches!(error, SendError::Malformed)
@@ -149,7 +148,7 @@ async fn progress_holds_off_the_stall_and_nothing_holds_off_the_end() {
     world.server.follow(Script::StoreThenAnswer(Answer::status(200).body("0123456789")));
     // Some sixty bytes, one each 10 ms.
     world.proxy.choose(Fault::TrickleAnswer(Duration::from_millis(10)));
-    let bounds = Bounds { stall: Duration::from_secs(1), ..BOUNDS };
+    let bounds = Bounds { stall: Duration::from_secs(5), ..BOUNDS };
     assert_eq!(world.put(blob(1), bounds).await.unwrap().body().len(), 10);
 
     let world = World::start().await;

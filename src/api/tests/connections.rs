@@ -283,7 +283,8 @@ async fn when_all_connections_are_taken_idle_ones_make_room() {
     let mut late = running.connect_and_send(&put());
     assert!(late.answer().await.starts_with("HTTP/1.1 200"));
     // As many as there was need of: others may stay, whichever they are.
-    let (closed, _, _) = futures_util::future::select_all(idle.iter_mut().map(|client| Box::pin(client.closed()))).await;
+    let (closed, _, _) =
+        futures_util::future::select_all(idle.iter_mut().map(|client| Box::pin(client.closed()))).await;
     assert_eq!(closed.0, "");
     running.stop().await;
 }
