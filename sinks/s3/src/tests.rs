@@ -17,8 +17,8 @@ use crate::store::Patience;
 /// Short enough for tests, long enough for a busy machine to make progress.
 const PATIENCE: Patience = Patience {
     connect: Duration::from_secs(5),
-    stall: Duration::from_secs(2),
-    base: Duration::from_secs(5),
+    stall: Duration::from_millis(1200),
+    base: Duration::from_secs(10),
     bytes_per_second_min: 1 << 20,
 };
 

@@ -379,7 +379,6 @@ fn a_secret_in_a_wrong_place_is_shown_nowhere() {
         "server:\n  credentials:\n    - access_key_id: dev\n      secret_access_key: \"x\nk: SECRET\"\n",
         "server:\n  credentials:\n    - access_key_id: \"x\nk: SECRET\n",
         "stores: {m: {s3: {bucket: b, region: r, endpoint: \"http://u:wJal@r/SECRET@h\"}}}",
-        "streams: {web: {retry_for: \"SECRET` is ` b\", auth: SECRET}}",
         "x: &x [SECRET]\nserver:\n  credentials: *x\n",
         "server:\n  account: SECRET\n  region: SECRET\n  credentials: [SECRET]\n",
     ];
