@@ -8,6 +8,7 @@
 //! | `check` | the gates: format, lints, docs, supply chain, Compose file |
 //! | `torture` | kills the server under load, and has the oracle judge what became of the records |
 //! | `bench` | measures the server into MinIO |
+//! | `without-fsync` | runs a program whose fsyncs succeed and do nothing |
 
 // This program waits for other processes and tells people how long it took: there is no seam to go through.
 #![expect(clippy::disallowed_methods, reason = "polls foreign processes on the real clock")]
@@ -24,6 +25,7 @@ mod services;
 mod test;
 mod tools;
 mod torture;
+mod unsynced;
 
 use std::process::ExitCode;
 
@@ -49,6 +51,8 @@ enum Command {
     Torture(torture::Args),
     /// Measures throughput, latency, CPU and memory of the server into MinIO.
     Bench(bench::Args),
+    /// Runs a program whose fsyncs succeed and do nothing.
+    WithoutFsync(unsynced::Args),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Torture(args) => torture::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::WithoutFsync(args) => unsynced::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{Life, Process, ProcessId, free_port, http_status, wait_until};
+use crate::process::{Life, Process, ProcessId, free_port, http_get, http_status, wait_until};
 use crate::services::Addresses;
 
 /// How long a start may take: recovery reads what is left, the machine may be busy.
@@ -28,11 +28,22 @@ pub(crate) struct Node {
     folder: PathBuf,
     port: u16,
     addresses: Addresses,
+    syncs: Syncs,
     process: Option<Process>,
 }
 
+/// Whether a server's fsyncs reach the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Syncs {
+    /// As they do for everybody.
+    Real,
+    /// They succeed and do nothing.
+    Skipped,
+}
+
 impl Node {
-    /// Prepares a server in a folder; `streams` is the part of its YAML from `stores:` on. Starts nothing.
+    /// Prepares a server in a folder; `streams` is the rest of its YAML: more lines of `server:` if there are any, then
+    /// `stores:` and `streams:`. Starts nothing.
     ///
     /// # Errors
     /// When the configuration cannot be written or no port is free.
@@ -43,6 +54,7 @@ impl Node {
             folder: folder.to_owned(),
             port,
             addresses: addresses.clone(),
+            syncs: Syncs::Real,
             process: None,
         };
         let server = format!(
@@ -53,12 +65,25 @@ impl Node {
         Ok(node)
     }
 
+    /// The same server with or without real fsyncs.
+    pub(crate) fn with(self, syncs: Syncs) -> Self {
+        Self { syncs, ..self }
+    }
+
     /// Starts it and waits until it takes records. Its output is appended to `server.log`.
     ///
     /// # Errors
     /// When it ends instead or takes too long; the end of its log stands in the error.
     pub(crate) fn start(&mut self) -> Result<()> {
-        let mut command = self.command();
+        let mut command = match self.syncs {
+            Syncs::Real => self.command(&self.program),
+            Syncs::Skipped => {
+                // Not the file that we were started from: a build may have replaced it.
+                let mut command = self.command(&self.program.with_file_name("xtask"));
+                command.arg("without-fsync").arg(&self.program);
+                command
+            }
+        };
         command.arg("run").arg(self.config()).arg("--data").arg(self.data());
         let mut process = Process::spawn("hydrant", command, &self.folder.join("server.log"), Life::WithUs)?;
         process.wait_ready(READY_WITHIN, || http_status(self.port, "/ready") == Some(200))?;
@@ -106,7 +131,7 @@ impl Node {
     }
 
     fn call(&self, words: &[&str]) -> Result<()> {
-        let output = self.command().args(words).arg(self.data()).output().context("start hydrant")?;
+        let output = self.command(&self.program).args(words).arg(self.data()).output().context("start hydrant")?;
         if !output.status.success() {
             let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
             bail!("hydrant {}: {}\n{out}{error}", words.join(" "), output.status);
@@ -114,8 +139,8 @@ impl Node {
         Ok(())
     }
 
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         command.current_dir(&self.folder).envs(&self.addresses).env("HYDRANT_SECRET", SECRET);
         command
     }
@@ -130,11 +155,20 @@ impl Node {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The text of its `/metrics`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) fn metrics(&self) -> Result<String> {
+        http_get(self.port, "/metrics").map(|(_, text)| text).context("the server does not answer")
+    }
+
     fn config(&self) -> PathBuf {
         self.folder.join("hydrant.yaml")
     }
 
-    fn data(&self) -> PathBuf {
+    /// Its data directory.
+    pub(crate) fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
 }

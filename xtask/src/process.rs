@@ -46,7 +46,7 @@ pub(crate) struct ProcessId {
 
 impl ProcessId {
     /// The process that has this id now, if any.
-    fn of(pid: i32) -> Option<Self> {
+    pub(crate) fn of(pid: i32) -> Option<Self> {
         Some(Self { pid, started: started(pid)? })
     }
 
@@ -231,14 +231,21 @@ pub(crate) fn free_port() -> Result<u16> {
 
 /// The status of `GET path` on a loopback port; none when nobody answers within a second.
 pub(crate) fn http_status(port: u16, path: &str) -> Option<u16> {
+    http_get(port, path).map(|(status, _)| status)
+}
+
+/// Status and text of `GET path` on a loopback port; none when nobody answers within a second.
+pub(crate) fn http_get(port: u16, path: &str) -> Option<(u16, String)> {
     let patience = Duration::from_secs(1);
     let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), patience).ok()?;
     stream.set_read_timeout(Some(patience)).ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
-    let mut head = [0; 12];
-    stream.read_exact(&mut head).ok()?;
-    str::from_utf8(&head).ok()?.strip_prefix("HTTP/1.1 ")?.parse().ok()
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    Some((status, body.to_owned()))
 }
 
 #[allow(dead_code, reason = "for torture and bench")]

@@ -203,7 +203,7 @@ fn start(service: &dyn Service, cache: &Cache, folder: &Path, life: Life) -> Res
 /// Servers for one run. Dropping them stops them and removes their data.
 pub(crate) struct Fleet {
     // Declared in the order of dropping: processes end before their folder goes.
-    _processes: Vec<Process>,
+    processes: Vec<(&'static str, Process)>,
     _folder: Scratch,
     /// Variables for whoever uses them.
     pub(crate) addresses: Addresses,
@@ -234,10 +234,15 @@ impl Fleet {
             let own = folder.path().join(service.name());
             fs::create_dir(&own).with_context(|| format!("make {}", own.display()))?;
             let (process, port) = start(service, cache, &own, Life::WithUs)?;
-            processes.push(process);
+            processes.push((service.name(), process));
             addresses.extend(service.addresses(port));
         }
-        Ok(Self { _processes: processes, _folder: folder, addresses })
+        Ok(Self { processes, _folder: folder, addresses })
+    }
+
+    /// The process of a server, by the server's name.
+    pub(crate) fn process(&self, name: &str) -> Option<ProcessId> {
+        self.processes.iter().find(|(other, _)| *other == name).map(|(_, process)| process.id())
     }
 }
 

@@ -41,8 +41,9 @@ struct To {
 enum Command {
     /// Log records as fast as the connections go
     Bench {
-        #[arg(long)]
-        stream: String,
+        /// The stream, or several with commas between: connections are dealt out to them in turn.
+        #[arg(long, value_delimiter = ',', required = true)]
+        stream: Vec<String>,
         #[arg(long, default_value_t = 4)]
         connections: usize,
         /// Bytes of a record, at least 150.
@@ -57,6 +58,9 @@ enum Command {
         /// Stop after this many acknowledged records instead.
         #[arg(long)]
         records: Option<u64>,
+        /// Stop when each connection has sent this many requests instead.
+        #[arg(long, conflicts_with = "records")]
+        requests: Option<u64>,
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
@@ -88,12 +92,13 @@ fn main() -> anyhow::Result<()> {
         secret_access_key: to.secret,
     };
     match command {
-        Command::Bench { stream, connections, record_bytes, batch, seconds, records, seed } => {
-            let until = match records {
-                Some(records) => bench::Until::Records(records),
-                None => bench::Until::Elapsed(Duration::try_from_secs_f64(seconds)?),
+        Command::Bench { stream, connections, record_bytes, batch, seconds, records, requests, seed } => {
+            let until = match (records, requests) {
+                (Some(records), _) => bench::Until::Records(records),
+                (None, Some(requests)) => bench::Until::Requests(requests),
+                (None, None) => bench::Until::Elapsed(Duration::try_from_secs_f64(seconds)?),
             };
-            print(&bench::run(&bench::Plan { target, stream, connections, record_bytes, batch, until, seed })?)
+            print(&bench::run(&bench::Plan { target, streams: stream, connections, record_bytes, batch, until, seed })?)
         }
         Command::Witnessed { oracle, connections_per_stream, pause_ms } => {
             let orders =

@@ -27,8 +27,8 @@ const SLOW_DOWN: Duration = Duration::from_millis(50);
 pub struct Plan {
     /// Where to.
     pub target: Target,
-    /// The stream.
-    pub stream: String,
+    /// The streams. Connections are dealt out to them in turn.
+    pub streams: Vec<String>,
     /// Connections, a thread each.
     pub connections: usize,
     /// Bytes of a record.
@@ -48,6 +48,8 @@ pub enum Until {
     Elapsed(Duration),
     /// When so many records were acknowledged, up to one request more per connection.
     Records(u64),
+    /// When each connection has sent so many requests.
+    Requests(u64),
 }
 
 /// What came of it.
@@ -81,6 +83,8 @@ pub struct Report {
     pub record_bytes: usize,
     /// Records of a request.
     pub batch: usize,
+    /// Records acknowledged of each stream, in the order of the plan.
+    pub records_by_stream: Vec<u64>,
 }
 
 /// Quantiles of a latency, in milliseconds.
@@ -122,7 +126,8 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
     ensure!((1..=500).contains(&plan.batch), "a request holds 1 to 500 records");
     ensure!(plan.record_bytes >= 150, "a log record has 150 bytes or more");
     ensure!(plan.connections > 0, "there must be a connection");
-    let puts = prepare(plan);
+    ensure!(!plan.streams.is_empty(), "there must be a stream");
+    let puts: Vec<Vec<Put>> = plan.streams.iter().map(|stream| prepare(plan, stream)).collect();
     let acknowledged = AtomicU64::new(0);
     let cpu = cpu_seconds();
     let start = Instant::now();
@@ -140,9 +145,11 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
     });
     let seconds = start.elapsed().as_secs_f64();
     let mut all = Tally::default();
-    for tally in tallies {
+    let mut by_stream = vec![0; plan.streams.len()];
+    for (tally, stream) in tallies.into_iter().zip((0..plan.streams.len()).cycle()) {
         let tally = tally?;
         all.records += tally.records;
+        by_stream.iter_mut().skip(stream).take(1).for_each(|records| *records += tally.records);
         all.requests += tally.requests;
         all.throttled += tally.throttled;
         all.failed += tally.failed;
@@ -150,7 +157,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
         all.latency.merge(&tally.latency);
     }
     ensure!(all.records > 0, "nothing was acknowledged: {}", all.failure.as_deref().unwrap_or("all was throttled"));
-    Ok(report(plan, all, seconds, cpu_seconds() - cpu))
+    Ok(Report { records_by_stream: by_stream, ..report(plan, all, seconds, cpu_seconds() - cpu) })
 }
 
 fn report(plan: &Plan, all: Tally, seconds: f64, cpu_seconds: f64) -> Report {
@@ -172,22 +179,23 @@ fn report(plan: &Plan, all: Tally, seconds: f64, cpu_seconds: f64) -> Report {
         connections: plan.connections,
         record_bytes: plan.record_bytes,
         batch: plan.batch,
+        records_by_stream: Vec::new(),
     }
 }
 
-fn prepare(plan: &Plan) -> Vec<Put> {
+fn prepare(plan: &Plan, stream: &str) -> Vec<Put> {
     let mut lines = Lines::new(plan.seed, plan.record_bytes);
     let of_request = plan.batch * plan.record_bytes;
-    let count = (PREPARED_BYTES / of_request).clamp(plan.connections, 4096);
+    let count = (PREPARED_BYTES / of_request / plan.streams.len()).clamp(plan.connections.min(4), 4096);
     let mut payload = Vec::new();
     (0..count)
         .map(|_| {
             payload.clear();
             (0..plan.batch).for_each(|_| lines.write(&mut payload));
             if plan.batch == 1 {
-                Put::single(&plan.stream, &payload)
+                Put::single(stream, &payload)
             } else {
-                Put::batch(&plan.stream, payload.chunks(plan.record_bytes.max(1)))
+                Put::batch(stream, payload.chunks(plan.record_bytes.max(1)))
             }
         })
         .collect()
@@ -195,18 +203,20 @@ fn prepare(plan: &Plan) -> Vec<Put> {
 
 fn send_until_done(
     plan: &Plan,
-    puts: &[Put],
+    puts: &[Vec<Put>],
     worker: usize,
     start: Instant,
     acknowledged: &AtomicU64,
 ) -> anyhow::Result<Tally> {
     let mut producer = Producer::new(&plan.target).context("open a connection")?;
     let mut tally = Tally::default();
-    let mine = puts.iter().cycle().skip(worker * puts.len() / plan.connections);
+    let of_stream = puts.iter().cycle().nth(worker).context("there is a stream")?;
+    let mine = of_stream.iter().cycle().skip(worker * of_stream.len() / plan.connections);
     for put in mine {
         let done = match plan.until {
             Until::Elapsed(time) => start.elapsed() >= time,
             Until::Records(records) => acknowledged.load(Ordering::Relaxed) >= records,
+            Until::Requests(requests) => tally.requests >= requests,
         };
         if done {
             break;

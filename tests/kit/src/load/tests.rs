@@ -177,7 +177,7 @@ fn a_bench_counts_what_was_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let plan = bench::Plan {
         target: target(Service::start(Manners::Honest, folder.path())),
-        stream: "one".to_owned(),
+        streams: vec!["one".to_owned()],
         connections: 2,
         record_bytes: 1024,
         batch: 100,
