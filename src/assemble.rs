@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hydrant_core::ByteSize;
 use hydrant_core::secret::Secrets;
+use hydrant_core::{ByteSize, ObjectSink};
 use hydrant_sinks::Encryption;
 use hydrant_storage::catalog::{DataDir, Declaration, StreamEntry};
 use hydrant_storage::log::{self, Committers, Log};
@@ -22,15 +22,34 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::config::spec::{SinkSpec, Spec, StreamSpec};
+use crate::config::spec::{SinkSpec, Spec, StoreSpec, StreamSpec};
 use crate::stream::Edges;
 use crate::stream::budget::Budget;
 use crate::stream::lane::{Lane, OpenLane};
 use crate::streams::{Identity, LiveStream, Streams};
 
+/// How a declared store becomes something to place objects in. A seam: a simulation has stores of its own.
+pub trait Stores {
+    /// Makes the sink that places objects there, encrypted like this. Never connects.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    fn build(&self, store: &StoreSpec, encryption: &Encryption) -> Result<Arc<dyn ObjectSink>, String>;
+}
+
+/// The stores as they were declared; their secrets come from here.
+pub struct Declared<'a>(pub &'a dyn Secrets);
+
+impl Stores for Declared<'_> {
+    fn build(&self, store: &StoreSpec, encryption: &Encryption) -> Result<Arc<dyn ObjectSink>, String> {
+        store.config.build(encryption, self.0)
+    }
+}
+
 /// Threads that write and sync logs. Two overlap the fsyncs of busy streams; more only make each wait longer on one
 /// disk.
 const COMMIT_THREADS: usize = 2;
+
 /// A running node without its listener.
 pub struct Node {
     /// The live streams.
@@ -41,7 +60,7 @@ pub struct Node {
     stop: CancellationToken,
     grace: Duration,
     // Held for its threads, which end when it is dropped.
-    _committers: Committers,
+    committers: Committers,
     data: DataDir,
 }
 
@@ -61,18 +80,16 @@ pub enum StartError {
     },
 }
 
-/// Opens the data directory, recovers every stream and starts its lane. Must be called on a runtime; blocks while it
-/// reads the disk.
+/// Recovers every stream of a data directory and starts its lane. Must be called on a runtime; blocks while it reads
+/// the disk.
 ///
 /// # Errors
 /// See [`StartError`]. What was opened is closed again; nothing on disk is worse than before.
-pub fn assemble(spec: &Spec, edges: &Edges, secrets: &dyn Secrets) -> Result<Node, StartError> {
+pub fn assemble(spec: &Spec, mut data: DataDir, edges: &Edges, stores: &dyn Stores) -> Result<Node, StartError> {
     let server = &spec.server;
-    let mut data =
-        DataDir::open(&server.data, Arc::clone(&edges.files)).map_err(|error| StartError::Data(error.to_string()))?;
     let space = Space::new(server.disk);
     let budget = Budget::new(server.memory);
-    let committers = Committers::start(COMMIT_THREADS)
+    let committers = Committers::start(if edges.pool.has_threads() { COMMIT_THREADS } else { 0 })
         .map_err(|error| StartError::Data(format!("start commit threads: {error}")))?;
     let mut opened = Vec::new();
     for stream in spec.streams.values() {
@@ -82,7 +99,7 @@ pub fn assemble(spec: &Spec, edges: &Edges, secrets: &dyn Secrets) -> Result<Nod
             server.disk_per_stream,
             server.grace,
             edges,
-            secrets,
+            stores,
             &mut data,
             &space,
             &budget,
@@ -102,10 +119,15 @@ pub fn assemble(spec: &Spec, edges: &Edges, secrets: &dyn Secrets) -> Result<Nod
     let streams = Arc::new(Streams::new(live));
     lanes.close();
     info!(streams = spec.streams.len(), data = %server.data.display(), "streams are open");
-    Ok(Node { streams, budget, lanes, stop, grace: server.grace, _committers: committers, data })
+    Ok(Node { streams, budget, lanes, stop, grace: server.grace, committers, data })
 }
 
 impl Node {
+    /// Writes and syncs what waits for it in the logs. Only a pool without threads needs to be told.
+    pub fn commit(&self) {
+        self.committers.serve();
+    }
+
     /// Seals and sends everything that is acknowledged now; resolves when it is settled.
     ///
     /// # Errors
@@ -156,15 +178,15 @@ fn open_stream(
     disk: ByteSize,
     grace: Duration,
     edges: &Edges,
-    secrets: &dyn Secrets,
+    stores: &dyn Stores,
     data: &mut DataDir,
     space: &Arc<Space>,
     budget: &Arc<Budget>,
     committers: &Committers,
 ) -> Result<Ready, String> {
     let SinkSpec::Objects(objects) = &spec.sink;
-    let primary = objects.store.config.build(&objects.encryption, secrets)?;
-    let dead_letter = spec.dead_letter.store.config.build(&Encryption::StoreDefault, secrets)?;
+    let primary = stores.build(&objects.store, &objects.encryption)?;
+    let dead_letter = stores.build(&spec.dead_letter.store, &Encryption::StoreDefault)?;
     let (entry, dir) = declare(spec, objects.kind, edges, data)?;
     let share = space.share(disk);
     let spec = Arc::new(spec.clone());

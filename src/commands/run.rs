@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use super::failure::look;
 use super::{Failure, Output, block_on};
 use crate::api::{self, Api, Limits, Settings};
-use crate::assemble::{Node, assemble};
+use crate::assemble::{Declared, Node, assemble};
 use crate::config::spec::{ServerSpec, Spec};
 use crate::config::{self, Loaded, LocalSecrets};
 use crate::control::{self, Call, Reply, Request};
@@ -72,7 +72,9 @@ async fn serve(spec: &Spec, secrets: &dyn Secrets) -> Result<DataDir, Failure> {
     let server = &spec.server;
     let edges = edges();
     let signals = Signals::listen().map_err(|error| Failure::caused("listen for signals", &error))?;
-    let node = assemble(spec, &edges, secrets).map_err(|error| Failure::caused("start", &error))?;
+    let data = DataDir::open(&server.data, Arc::clone(&edges.files))
+        .map_err(|error| Failure::caused("open the data directory", &error))?;
+    let node = assemble(spec, data, &edges, &Declared(secrets)).map_err(|error| Failure::caused("start", &error))?;
     let control =
         control::Listener::bind(&server.data).map_err(|error| Failure::caused("open the control socket", &error))?;
     let listener = TcpListener::bind(server.listen)

@@ -373,7 +373,7 @@ impl Deliver {
         let (outbox, pool) = (self.parts.outbox.clone(), self.parts.edges.pool.clone());
         let attempt = async move {
             let body = match pool.block(move || outbox.body(batch)).await {
-                Ok(Ok(body)) => Arc::new(body),
+                Ok(Ok(body)) => pool.blob(body),
                 Ok(Err(error)) => {
                     return Verdict::Retry(Fault::new(FaultCode::Damaged, format!("batch file: {error}")));
                 }

@@ -3,8 +3,13 @@
 //! CPU work (encode, compress) gets as many threads as the machine has cores, for all streams together; what is
 //! over waits in order. File work gets a blocking thread each, as it mostly waits for the disk.
 
+use std::io;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use bytes::Bytes;
+use hydrant_core::Blob;
+use hydrant_storage::outbox::Body;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinHandle};
 
@@ -12,20 +17,32 @@ use tokio::task::{JoinError, JoinHandle};
 #[derive(Clone, Debug)]
 pub struct Pool {
     cores: Arc<Semaphore>,
+    has_threads: bool,
 }
 
 impl Pool {
     /// A pool that computes on `cores` threads at once.
     pub fn new(cores: usize) -> Self {
-        Self { cores: Arc::new(Semaphore::new(cores.max(1))) }
+        Self { cores: Arc::new(Semaphore::new(cores.max(1))), has_threads: true }
+    }
+
+    /// A pool that does everything in tasks of the runtime, so that a simulation decides what happens when: with a
+    /// runtime of one thread, the same seed gives the same run.
+    pub fn without_threads() -> Self {
+        Self { has_threads: false, ..Self::new(1) }
+    }
+
+    /// Whether work runs beside the runtime, as it should wherever somebody else waits for it.
+    pub fn has_threads(&self) -> bool {
+        self.has_threads
     }
 
     /// Runs CPU-bound work as soon as a core is free. Dropping the handle does not stop work that has begun.
     pub fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        let cores = Arc::clone(&self.cores);
+        let pool = self.clone();
         tokio::spawn(async move {
-            let permit = cores.acquire_owned().await; // never closed, so this is always a permit
-            let done = tokio::task::spawn_blocking(move || {
+            let permit = Arc::clone(&pool.cores).acquire_owned().await; // never closed, so this is always a permit
+            let done = pool.block(move || {
                 let result = work();
                 drop(permit);
                 result
@@ -36,7 +53,30 @@ impl Pool {
 
     /// Runs work that waits for the disk.
     pub fn block<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        tokio::task::spawn_blocking(work)
+        if self.has_threads { tokio::task::spawn_blocking(work) } else { tokio::spawn(async { work() }) }
+    }
+
+    /// The bytes of a batch, read where blocking work runs.
+    pub fn blob(&self, body: Body) -> Arc<dyn Blob> {
+        Arc::new(PooledBody { body, pool: self.clone() })
+    }
+}
+
+#[derive(Debug)]
+struct PooledBody {
+    body: Body,
+    pool: Pool,
+}
+
+#[async_trait]
+impl Blob for PooledBody {
+    fn len(&self) -> u64 {
+        self.body.bytes()
+    }
+
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let body = self.body.clone();
+        self.pool.block(move || body.read(offset, len)).await.map_err(io::Error::other)?
     }
 }
 

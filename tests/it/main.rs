@@ -9,6 +9,7 @@
 //! | `life` | starting, stopping, crashing, a second process, every file in `config/` |
 //! | `demo` | does the tour end well, and can its lines be pasted? |
 //! | `secrets` | does any secret show anywhere? |
+//! | `sim` | does each record arrive once, whatever the disk, the stores and the process do? |
 //!
 //! Tests that need servers are ignored unless `cargo xtask test` runs them; it says by `HYDRANT_TEST_*` where they are.
 
@@ -30,3 +31,4 @@ mod producers;
 mod secrets;
 mod server;
 mod services;
+mod sim;

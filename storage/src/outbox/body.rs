@@ -5,9 +5,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use hydrant_core::{BatchId, Blob};
+use hydrant_core::BatchId;
 
 use super::format::{Damage, HEAD_BYTES, Head, as_u64};
 use super::header::Header;
@@ -137,17 +136,5 @@ impl Body {
     /// How many bytes there are.
     pub fn bytes(&self) -> u64 {
         self.inner.head.body_bytes
-    }
-}
-
-#[async_trait]
-impl Blob for Body {
-    fn len(&self) -> u64 {
-        self.bytes()
-    }
-
-    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        let body = self.clone();
-        tokio::task::spawn_blocking(move || body.read(offset, len)).await.map_err(io::Error::other)?
     }
 }

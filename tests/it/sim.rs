@@ -1,0 +1,511 @@
+//! The whole node under simulated time, on a simulated disk, with stores that fail as they please: producers put, the disk
+//! tears and forgets, processes end at any moment and start again. In the end everything is mended, and each record
+//! that was ever acknowledged must have arrived once.
+//!
+//! One seed decides everything: there is one thread, time is the runtime's and stands still while anything can be done.
+//! A seed that fails fails again: `HYDRANT_SIM_SEED=17 cargo test --release --test it sim`. `HYDRANT_SIM_SEEDS` says how
+//! many are tried, from the first on.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hydrant::assemble::{Node, Stores, assemble};
+use hydrant::config::spec::{RetryFor, Spec, StoreSpec};
+use hydrant::stream::Edges;
+use hydrant::stream::pool::Pool;
+use hydrant::streams::LiveStream;
+use hydrant_core::secret::{Secret, SecretRef, Secrets};
+use hydrant_core::{ByteSize, Clock, Entropy, Fault, FaultCode, Limits, Object, ObjectSink, Timestamp, Verdict};
+use hydrant_sinks::Encryption;
+use hydrant_storage::catalog::DataDir;
+use hydrant_storage::files::sim::{Op, SimFiles, Times};
+use hydrant_storage::log::{AppendError, Payloads};
+
+/// Seeds that are tried when nobody says how many.
+const SEEDS: u64 = 300;
+
+/// Two streams that keep trying, one that gives up soon, each into a store of its own, and one for dead letters.
+const YAML: &str = "
+server: { data: /sim/data, memory: 16MiB, disk: 2GiB, disk_per_stream: 1GiB }
+stores:
+  eager: { file: { path: /sim/eager } }
+  steady: { file: { path: /sim/steady } }
+  hasty: { file: { path: /sim/hasty } }
+  spare: { file: { path: /sim/spare } }
+streams:
+  eager:
+    hints: { size: 1MiB, interval: 0s }
+    sink: { file: { store: eager, compression: none, delimiter: newline } }
+    dead_letter: { store: spare }
+  steady:
+    hints: { size: 1MiB, interval: 2s }
+    sink: { file: { store: steady, compression: gzip, delimiter: newline } }
+    dead_letter: { store: spare }
+  hasty:
+    hints: { size: 1MiB, interval: 1s }
+    retry_for: 3s
+    sink: { file: { store: hasty, compression: zstd, delimiter: newline } }
+    dead_letter: { store: spare }
+";
+
+/// Sizes of objects here: small, so that many things happen in a short time.
+const SIZE: ByteSize = ByteSize::kib(16);
+
+/// How soon a commit thread would come round.
+const COMMIT_EVERY: Duration = Duration::from_millis(3);
+
+/// More simulated time than any backlog here needs, back-off included.
+const DRAINED_WITHIN: Duration = Duration::from_hours(24);
+
+/// `SplitMix64`.
+#[derive(Debug)]
+struct Random(AtomicU64);
+
+impl Random {
+    fn new(seed: u64) -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(seed)))
+    }
+
+    fn next(&self) -> u64 {
+        let mut z = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&self, most: u64) -> u64 {
+        self.next() % most
+    }
+
+    fn one_in(&self, of: u64) -> bool {
+        self.below(of) == 0
+    }
+
+    fn millis(&self, most: u64) -> Duration {
+        Duration::from_millis(self.below(most))
+    }
+}
+
+impl Entropy for Random {
+    fn bytes(&self) -> [u8; 16] {
+        (u128::from(self.next()) << 64 | u128::from(self.next())).to_le_bytes()
+    }
+}
+
+/// The runtime's paused time, going on from life to life.
+#[derive(Debug)]
+struct SimClock {
+    before: Duration,
+    started: tokio::time::Instant,
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000 + u64::try_from(self.monotonic().as_millis()).unwrap())
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.before + self.started.elapsed()
+    }
+}
+
+/// What one record was promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Promise {
+    Acknowledged,
+    /// The answer was lost, or said that nobody knows.
+    Open,
+    /// It was said that it is not stored.
+    Refused,
+}
+
+/// A store that keeps what it is given, when it feels like it.
+#[derive(Debug)]
+struct Store {
+    name: String,
+    world: Arc<World>,
+    objects: Mutex<BTreeMap<String, Vec<u8>>>,
+}
+
+/// Everything that outlives a process.
+#[derive(Debug)]
+struct World {
+    random: Arc<Random>,
+    /// Whether stores do as they please.
+    is_wild: std::sync::atomic::AtomicBool,
+    promises: Mutex<BTreeMap<String, Promise>>,
+    /// All that happened, as one number.
+    history: AtomicU64,
+}
+
+impl World {
+    /// Something happened.
+    fn note(&self, what: impl AsRef<[u8]>) {
+        let mut hash = self.history.load(Ordering::Relaxed);
+        for byte in what.as_ref() {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        }
+        self.history.store(hash, Ordering::Relaxed);
+    }
+
+    fn promise(&self, record: &str, promise: Promise) {
+        self.note(format!("{record} {promise:?}"));
+        self.promises.lock().unwrap().insert(record.to_owned(), promise);
+    }
+}
+
+impl Store {
+    fn keep(&self, object: &Object, bytes: &[u8]) {
+        let before = self.objects.lock().unwrap().insert(object.key.clone(), bytes.to_vec());
+        assert!(before.is_none_or(|before| before == bytes), "{}: a key was used again with other bytes", object.key);
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.objects.lock().unwrap().contains_key(key)
+    }
+
+    /// Whether an answer may be lost, or an object refused. Both together would make an honest duplicate.
+    fn never_gives_up(&self) -> bool {
+        self.name != "hasty"
+    }
+}
+
+#[async_trait]
+impl ObjectSink for Store {
+    fn limits(&self) -> Limits {
+        Limits { body_bytes_max: ByteSize::gib(1), pieces_max: u32::MAX, attempts_in_flight_max: 3 }
+    }
+
+    fn destination(&self) -> String {
+        format!("sim://{}", self.name)
+    }
+
+    async fn place(&self, object: &Object) -> Verdict {
+        let random = &self.world.random;
+        let mut bytes = Vec::new();
+        while (bytes.len() as u64) < object.body.len() {
+            match object.body.read_at(bytes.len() as u64, 7000).await {
+                Ok(part) => bytes.extend_from_slice(&part),
+                Err(error) => return Verdict::Retry(Fault::new(FaultCode::Damaged, error.to_string())),
+            }
+        }
+        tokio::time::sleep(random.millis(200)).await;
+        let fate = if self.world.is_wild.load(Ordering::Relaxed) { random.below(20) } else { 0 };
+        self.world.note(format!("{} {} {fate}", self.name, object.key));
+        let retry = |code| Verdict::Retry(Fault::new(code, "as it pleases"));
+        match fate {
+            0..12 => self.keep(object, &bytes),
+            12 if self.never_gives_up() => {
+                self.keep(object, &bytes);
+                return retry(FaultCode::Interrupted);
+            }
+            13 if !self.never_gives_up() && !self.has(&object.key) => {
+                return Verdict::Refused(Fault::new(FaultCode::TooLarge, "as it pleases"));
+            }
+            14 => std::future::pending().await,
+            15 => return retry(FaultCode::Forbidden),
+            16 => tokio::time::sleep(Duration::from_secs(10)).await,
+            _ => {}
+        }
+        if fate < 12 { Verdict::Delivered } else { retry(FaultCode::Unavailable) }
+    }
+}
+
+impl Stores for Simulation {
+    fn build(&self, store: &StoreSpec, _: &Encryption) -> Result<Arc<dyn ObjectSink>, String> {
+        Ok(Arc::<Store>::clone(&self.stores[&store.name]))
+    }
+}
+
+/// There are none.
+struct NoSecrets;
+
+impl Secrets for NoSecrets {
+    fn resolve(&self, _: &SecretRef) -> Result<Secret, String> {
+        Err("there are no secrets here".to_owned())
+    }
+}
+
+/// One run: lives of a process, one after the other, on one disk.
+struct Simulation {
+    spec: Spec,
+    world: Arc<World>,
+    files: SimFiles,
+    stores: BTreeMap<String, Arc<Store>>,
+    /// Simulated time when the life began.
+    before: Duration,
+    /// Lives so far: a thousand puts of each stream are numbered by life.
+    lives: u64,
+}
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Outcome {
+    /// All that happened, as one number.
+    history: u64,
+    lives: u64,
+    acknowledged: u64,
+    objects: u64,
+}
+
+impl Simulation {
+    fn new(seed: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sim.yaml");
+        std::fs::write(&file, YAML).unwrap();
+        let mut spec =
+            hydrant::config::load(&file, None, &NoSecrets).unwrap_or_else(|_| panic!("the YAML is good")).spec;
+        spec.streams.values_mut().for_each(|stream| stream.hints.size = SIZE);
+        assert_eq!(spec.streams["hasty"].retry_for, RetryFor::AtMost(Duration::from_secs(3)));
+        let world = Arc::new(World {
+            random: Random::new(seed),
+            is_wild: true.into(),
+            promises: Mutex::default(),
+            history: AtomicU64::new(0xcbf2_9ce4_8422_2325),
+        });
+        let store = |name: &str| Store { name: name.to_owned(), world: Arc::clone(&world), objects: Mutex::default() };
+        let stores = ["eager", "steady", "hasty", "spare"].map(|name| (name.to_owned(), Arc::new(store(name)))).into();
+        let files = SimFiles::new(world.random.next());
+        Self { spec, world, files, stores, before: Duration::ZERO, lives: 0 }
+    }
+
+    /// On a disk that says yes to an fsync and does nothing.
+    fn on_a_lying_disk(self) -> Self {
+        self.files.lie(Op::Sync);
+        self
+    }
+
+    /// All of it. The error says what is wrong with which record.
+    fn run(mut self) -> Result<Outcome, String> {
+        for _ in 0..3 + self.world.random.below(5) {
+            self.misfortune();
+            let length = Duration::from_millis(200 + self.world.random.below(12_000));
+            self.live(length, Ending::Sudden)?;
+            if self.world.random.one_in(3) { self.files.kill() } else { self.files.crash() }
+        }
+        self.files.heal();
+        self.files.set_capacity(None);
+        self.world.is_wild.store(false, Ordering::Relaxed);
+        self.live(Duration::from_secs(5), Ending::Drained)?;
+        self.judge()
+    }
+
+    /// What the disk has in store for the next life.
+    fn misfortune(&self) {
+        let random = &self.world.random;
+        self.files.heal();
+        self.files.set_capacity(None);
+        match random.below(6) {
+            0 | 1 => {
+                let op = Op::CHANGES[usize::try_from(random.below(Op::CHANGES.len() as u64)).unwrap()];
+                let times = if random.one_in(2) { Times::Once } else { Times::FromThenOn };
+                self.files.fail(op, 1 + random.below(300), times, std::io::ErrorKind::Other);
+            }
+            2 => self.files.set_capacity(Some(self.files.used() + random.below(4 << 20))),
+            _ => {}
+        }
+    }
+
+    /// A process from its start to its end. Only on a bad disk may it fail to start.
+    fn live(&mut self, length: Duration, ending: Ending) -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let lived = runtime.block_on(async {
+            let started = tokio::time::Instant::now();
+            let clock = Arc::new(SimClock { before: self.before, started });
+            let edges = Edges {
+                clock,
+                entropy: Random::new(self.world.random.next()),
+                files: Arc::new(self.files.clone()),
+                pool: Pool::without_threads(),
+            };
+            match self.start(&edges) {
+                Ok(node) => self.work(&node, length, ending).await,
+                Err(why) if ending == Ending::Drained => return Err(format!("no start on a good disk: {why}")),
+                Err(_) => {}
+            }
+            Ok(started.elapsed())
+        })?;
+        self.before += lived + Duration::from_secs(1);
+        self.lives += 1;
+        self.world.note(lived.as_millis().to_le_bytes());
+        Ok(())
+    }
+
+    fn start(&self, edges: &Edges) -> Result<Node, String> {
+        let data = DataDir::open_without_lock(Path::new("/sim/data"), Arc::clone(&edges.files))
+            .map_err(|error| error.to_string())?;
+        assemble(&self.spec, data, edges, self).map_err(|error| error.to_string())
+    }
+
+    async fn work(&mut self, node: &Node, length: Duration, ending: Ending) {
+        let commit = async {
+            loop {
+                node.commit();
+                tokio::time::sleep(COMMIT_EVERY).await;
+            }
+        };
+        let base = self.lives * 1000;
+        let producers = node.streams.list(None).map(|stream| produce(Arc::clone(stream), &self.world, base));
+        let producing = tokio::time::timeout(length, futures_util::future::join_all(producers));
+        tokio::select! {
+            biased;
+            () = commit => {}
+            _ = producing => {}
+        }
+        if ending == Ending::Drained {
+            let drain = async {
+                let mut drain = std::pin::pin!(tokio::time::timeout(DRAINED_WITHIN, node.drain()));
+                loop {
+                    node.commit();
+                    tokio::select! {
+                        biased;
+                        drained = drain.as_mut() => break drained,
+                        () = tokio::time::sleep(COMMIT_EVERY) => {}
+                    }
+                }
+            };
+            drain.await.expect("everything is settled in time").expect("every stream drains");
+        }
+    }
+
+    /// Asks of each record whether it is where it belongs.
+    fn judge(&self) -> Result<Outcome, String> {
+        let mut outcome = Outcome { lives: self.lives, ..Outcome::default() };
+        let mut arrived: BTreeMap<String, u32> = BTreeMap::new();
+        for store in self.stores.values() {
+            for (key, bytes) in &*store.objects.lock().unwrap() {
+                outcome.objects += 1;
+                let lines = decoded(key, bytes);
+                if !lines.iter().map(|line| number_of(line)).is_sorted() {
+                    return Err(format!("{key}: records do not keep their order inside an object"));
+                }
+                for line in lines {
+                    *arrived.entry(line).or_default() += 1;
+                }
+            }
+        }
+        for (record, promise) in &*self.world.promises.lock().unwrap() {
+            let times = arrived.remove(record).unwrap_or_default();
+            let is_kept = match promise {
+                Promise::Acknowledged => times == 1,
+                Promise::Open => times <= 1,
+                Promise::Refused => times == 0,
+            };
+            if !is_kept {
+                return Err(format!("{record:.40}: {promise:?}, and arrived {times} times"));
+            }
+            outcome.acknowledged += u64::from(*promise == Promise::Acknowledged);
+        }
+        if let Some((stranger, _)) = arrived.first_key_value() {
+            return Err(format!("nobody put {stranger:.40}"));
+        }
+        self.world.note(outcome.acknowledged.to_le_bytes());
+        Ok(Outcome { history: self.world.history.load(Ordering::Relaxed), ..outcome })
+    }
+}
+
+/// How a life ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Nobody is told.
+    Sudden,
+    /// With everything delivered.
+    Drained,
+}
+
+/// Puts records into a stream until it is dropped. Their names grow with time, and tell the stream.
+async fn produce(stream: Arc<LiveStream>, world: &World, base: u64) {
+    let name = stream.spec().name.clone();
+    let random = &world.random;
+    for number in base.. {
+        tokio::time::sleep(random.millis(300)).await;
+        let records: Vec<String> = (0..=random.below(6))
+            .map(|part| {
+                let filling = usize::try_from(random.below(if random.one_in(8) { 9000 } else { 300 })).unwrap();
+                format!("{name} {} {}", number * 10 + part, "x".repeat(filling))
+            })
+            .collect();
+        // Until an answer says otherwise nobody knows.
+        for record in &records {
+            world.promise(record, Promise::Open);
+        }
+        let lengths = records.iter().map(|record| u32::try_from(record.len()).unwrap()).collect();
+        let promise = match stream.append(Payloads { data: records.concat().into(), lengths }).await {
+            Ok(_) => Promise::Acknowledged,
+            Err(AppendError::Unknown(_)) => Promise::Open,
+            Err(_) => Promise::Refused,
+        };
+        for record in &records {
+            world.promise(record, promise);
+        }
+    }
+}
+
+/// The number of a record, which grows with the time of its put.
+fn number_of(record: &str) -> u64 {
+    record.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// The lines of an object.
+fn decoded(key: &str, bytes: &[u8]) -> Vec<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    match key.rsplit_once('.') {
+        Some((_, "gz")) => {
+            flate2::read::GzDecoder::new(bytes).read_to_string(&mut text).unwrap();
+        }
+        Some((_, "zst")) => text = String::from_utf8(zstd::decode_all(bytes).unwrap()).unwrap(),
+        _ => text = String::from_utf8(bytes.to_vec()).unwrap(),
+    }
+    text.lines().map(str::to_owned).collect()
+}
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+#[test]
+fn whatever_happens_each_record_arrives_once() {
+    let seeds = match variable("HYDRANT_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..variable("HYDRANT_SIM_SEEDS").unwrap_or(SEEDS),
+    };
+    let count = seeds.end - seeds.start;
+    let mut all = Outcome::default();
+    for seed in seeds {
+        let outcome = std::panic::catch_unwind(|| Simulation::new(seed).run())
+            .unwrap_or_else(|_| Err("it panics".to_owned()))
+            .unwrap_or_else(|why| panic!("seed {seed}: {why}; HYDRANT_SIM_SEED={seed} runs it again"));
+        all.lives += outcome.lives;
+        all.acknowledged += outcome.acknowledged;
+        all.objects += outcome.objects;
+        if count > SEEDS && seed % 1000 == 999 {
+            eprintln!("{} of {count} seeds", seed + 1);
+        }
+    }
+    let Outcome { lives, acknowledged, objects, .. } = all;
+    eprintln!("{count} seeds: {lives} lives, {acknowledged} records acknowledged, {objects} objects, each record once");
+}
+
+#[test]
+fn a_disk_that_lies_about_fsync_is_found_out() {
+    let caught = (0..40).filter(|seed| {
+        let run = std::panic::catch_unwind(|| Simulation::new(*seed).on_a_lying_disk().run());
+        !matches!(run, Ok(Ok(_)))
+    });
+    let caught = caught.count();
+    eprintln!("{caught} of 40 seeds lose records without fsync");
+    assert!(caught >= 20, "the simulation proves little: {caught} of 40 lost records");
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in [1, 5, 23] {
+        assert_eq!(Simulation::new(seed).run().unwrap(), Simulation::new(seed).run().unwrap(), "seed {seed}");
+    }
+    assert_ne!(Simulation::new(1).run().unwrap().history, Simulation::new(2).run().unwrap().history);
+}
