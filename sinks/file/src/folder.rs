@@ -3,20 +3,22 @@
 //! In: paths and finished files. Out: durable entries. Everything here blocks and runs on the blocking pool, where a
 //! step that has begun runs to its end.
 //!
-//! Never writes to a file that has its final name, and never removes one that was confirmed.
+//! Never writes to a file that has its final name, never removes one that was confirmed, and never follows a link or
+//! waits for a pipe that somebody put under the name of an object.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hydrant_core::{BatchId, Fault, FaultCode};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use hydrant_core::{BatchId, Fault};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
+use tokio::sync::Semaphore;
 
 use crate::wire::{Layout, fault};
 
@@ -25,6 +27,16 @@ const LEFT_BEHIND_AFTER: Duration = Duration::from_hours(24);
 
 /// Folders known to be durable. A bound for long-lived servers whose prefixes hold the hour: cleared when reached.
 const DURABLE_FOLDERS_MAX: usize = 1024;
+
+/// Mode of folders that are made here, and of files: the server's own user writes, its group may read, nobody else may
+/// look. Records are nobody else's business, and a group is how a reader gets at them without being root. The umask
+/// may take more away.
+const FOLDER_MODE: u32 = 0o750;
+const FILE_MODE: u32 = 0o640;
+
+/// Threads that one folder may hold at once. Twice the attempts of a sink: those that were given up may still hang in
+/// the kernel while the next ones try, and a mount that hangs for ever then keeps these and no more.
+const THREADS_MAX: usize = 8;
 
 /// Tells temporary files of one process apart.
 static TEMPORARY_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -39,6 +51,7 @@ pub(crate) struct Folder {
     in_work: Mutex<HashSet<PathBuf>>,
     /// Whether this process has looked for what a crash left behind.
     is_swept: AtomicBool,
+    threads: Threads,
 }
 
 /// How a rename ended.
@@ -63,11 +76,22 @@ impl Drop for Claim<'_> {
 
 impl Folder {
     pub(crate) fn new(layout: Layout) -> Self {
-        Self { layout, durable: Mutex::default(), in_work: Mutex::default(), is_swept: AtomicBool::new(false) }
+        Self {
+            layout,
+            durable: Mutex::default(),
+            in_work: Mutex::default(),
+            is_swept: AtomicBool::new(false),
+            threads: Threads::new(),
+        }
     }
 
     pub(crate) fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Where steps that block run.
+    pub(crate) fn threads(&self) -> &Threads {
+        &self.threads
     }
 
     /// Creates a file that disappears with its handle unless it is given a name. Its own name tells attempts apart:
@@ -78,7 +102,7 @@ impl Folder {
         let temporary = loop {
             let number = TEMPORARY_NUMBER.fetch_add(1, Ordering::Relaxed);
             let path = folder.join(format!("{batch}-{}-{number}", std::process::id()));
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
+            match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path) {
                 Ok(file) => break Temporary { file, path },
                 // Left by a crash of a process with our number, as in a container. The next number is free.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -97,7 +121,10 @@ impl Folder {
         temporary.file.sync_all()?;
         self.make_parents(path)?;
         match rename_without_overwriting(&temporary.path, path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Named::Taken(File::open(path)?)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match open_existing(path)? {
+                Some(existing) => Ok(Named::Taken(existing)),
+                None => Err(Errno::NOENT.into()), // gone again in between
+            },
             Err(error) => Err(error),
             Ok(()) => {
                 sync_parent(path).inspect_err(|_| {
@@ -151,7 +178,7 @@ impl Folder {
         }
         let unknown: Vec<&Path> = folder.ancestors().take_while(|path| !self.is_durable(path)).collect();
         for path in unknown.into_iter().rev() {
-            match fs::create_dir(path) {
+            match DirBuilder::new().mode(FOLDER_MODE).create(path) {
                 Ok(()) => sync_parent(path)?,
                 Err(_) if path.is_dir() => self.make_existing_durable(path)?,
                 Err(error) => return Err(error),
@@ -210,11 +237,20 @@ impl Drop for Temporary {
     }
 }
 
-/// Opens the file at `path`, if there is one.
+/// Opens the file at `path`, if there is one. A name found in a folder may be anything: a link is not followed, and a
+/// pipe is not waited for.
+///
+/// # Errors
+/// [`Errno::EXIST`] when it is no file.
 pub(crate) fn open_existing(path: &Path) -> io::Result<Option<File>> {
-    match File::open(path) {
+    let careful = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    match OpenOptions::new().read(true).custom_flags(careful).open(path) {
         Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
-        Ok(_) => Err(Errno::ISDIR.into()),
+        Ok(_) => Err(Errno::EXIST.into()),
+        // A link, or a socket.
+        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::LOOP | Errno::NXIO)) => {
+            Err(Errno::EXIST.into())
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -249,13 +285,76 @@ fn sweep(folder: &Path, now: &Temporary) {
     }
 }
 
-/// Runs `act` where it may block. A dropped wait does not stop it.
-pub(crate) async fn blocking<T: Send + 'static>(
-    name: &'static str,
-    act: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, Fault> {
-    match tokio::task::spawn_blocking(act).await {
-        Ok(result) => result.map_err(|error| fault(name, &error)),
-        Err(_) => Err(Fault::new(FaultCode::Internal, format!("{name}: the task did not end as it should"))),
+/// The threads that one folder may hold. A thread that hangs in the kernel cannot be ended, so its permit is held by the
+/// step itself and not by whoever waits for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Threads(Arc<Semaphore>);
+
+impl Threads {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(THREADS_MAX)))
+    }
+
+    /// Runs `act` where it may block, once there is a thread for it. A dropped wait does not stop it.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        act: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let permit = Arc::clone(&self.0).acquire_owned().await.map_err(io::Error::other)?;
+        let act = move || {
+            let result = act();
+            drop(permit);
+            result
+        };
+        tokio::task::spawn_blocking(act).await.map_err(|_| io::Error::other("the task did not end as it should"))?
+    }
+
+    /// The same, for a step of an attempt.
+    pub(crate) async fn step<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        act: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.run(act).await.map_err(|error| fault(name, &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    /// Longer than anything here takes on a busy machine.
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn steps_that_hang_keep_a_few_threads_and_no_more() {
+        let threads = Threads::new();
+        let (go, hang) = channel::<()>();
+        let hang = Arc::new(Mutex::new(hang));
+        let (tell, told) = channel();
+        for _ in 0..THREADS_MAX + 3 {
+            let (threads, hang, tell) = (threads.clone(), Arc::clone(&hang), tell.clone());
+            tokio::spawn(async move {
+                let step = move || {
+                    tell.send(()).map_err(io::Error::other)?;
+                    // As a mount that does not answer. Ends when the test has seen enough.
+                    let _ended = hang.lock().map(|hang| hang.recv());
+                    Ok(())
+                };
+                tokio::time::timeout(Duration::from_millis(50), threads.run(step)).await
+            });
+        }
+        let count = move |most: usize| {
+            (0..most).take_while(|_| told.recv_timeout(DEADLINE).is_ok()).count() + told.try_iter().count()
+        };
+        let (held, count) = tokio::task::spawn_blocking(move || (count(THREADS_MAX), count)).await.unwrap();
+        assert_eq!(held, THREADS_MAX);
+        let late = tokio::time::timeout(Duration::from_millis(500), threads.run(|| Ok(())));
+        assert!(late.await.is_err(), "those who gave up waiting did not free a thread");
+        drop(go);
+        assert_eq!(count(0), 0);
+        tokio::time::timeout(DEADLINE, threads.run(|| Ok(()))).await.expect("all threads are free again").unwrap();
     }
 }

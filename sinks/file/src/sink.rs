@@ -22,7 +22,7 @@ use bytes::Bytes;
 use hydrant_core::{ByteSize, Fault, FaultCode, Limits, Object, ObjectSink, Verdict};
 
 use crate::config::StoreConfig;
-use crate::folder::{Folder, Named, Temporary, blocking, open_existing};
+use crate::folder::{Folder, Named, Temporary, Threads, open_existing};
 use crate::wire::{Layout, Metadata, check_key};
 
 /// How much of a body is read and written at once.
@@ -57,11 +57,12 @@ impl FileSink {
             return self.confirm(object, path, existing).await;
         }
         let (folder, batch) = (Arc::clone(&self.folder), object.batch);
-        let temporary = Arc::new(blocking("create temporary file", move || folder.temporary(batch)).await?);
-        write_body(object, &temporary).await?;
+        let temporary = self.threads().step("create temporary file", move || folder.temporary(batch)).await?;
+        let temporary = Arc::new(temporary);
+        write_body(object, &temporary, self.threads()).await?;
         let (folder, target, batch) = (Arc::clone(&self.folder), path.clone(), object.batch);
         let metadata = Metadata::of(object).map(|bytes| (folder.layout().metadata(&object.key), bytes));
-        let named = blocking("place file", move || {
+        let named = self.threads().step("place file", move || {
             if let Some((path, bytes)) = metadata {
                 folder.keep(batch, &path, &bytes)?;
             }
@@ -73,21 +74,25 @@ impl FileSink {
         }
     }
 
+    fn threads(&self) -> &Threads {
+        self.folder.threads()
+    }
+
     async fn existing(&self, path: &Path) -> Result<Option<File>, Fault> {
         let path = path.to_owned();
-        blocking("open file", move || open_existing(&path)).await
+        self.threads().step("open file", move || open_existing(&path)).await
     }
 
     /// Checks that the file under the name is this batch's, and makes it durable: the attempt that wrote it may have
     /// ended between the rename and the fsync of a folder.
     async fn confirm(&self, object: &Object, path: PathBuf, existing: File) -> Result<(), Fault> {
         let existing = Arc::new(existing);
-        if !has_same_bytes(object, &existing).await? {
+        if !has_same_bytes(object, &existing, self.threads()).await? {
             let message = "another file has the name of this object; it was left as it is";
             return Err(Fault::new(FaultCode::Conflict, message));
         }
         let folder = Arc::clone(&self.folder);
-        blocking("make existing file durable", move || folder.make_durable(&existing, &path)).await
+        self.threads().step("make existing file durable", move || folder.make_durable(&existing, &path)).await
     }
 }
 
@@ -112,24 +117,21 @@ impl ObjectSink for FileSink {
     }
 }
 
-async fn write_body(object: &Object, temporary: &Arc<Temporary>) -> Result<(), Fault> {
+async fn write_body(object: &Object, temporary: &Arc<Temporary>, threads: &Threads) -> Result<(), Fault> {
     let mut offset = 0;
     while offset < object.body.len() {
         let part = read_part(object, offset).await?;
         let next = offset + part.len() as u64;
         let temporary = Arc::clone(temporary);
-        blocking("write file", move || temporary.write_at(&part, offset)).await?;
+        threads.step("write file", move || temporary.write_at(&part, offset)).await?;
         offset = next;
     }
     Ok(())
 }
 
-async fn has_same_bytes(object: &Object, existing: &Arc<File>) -> Result<bool, Fault> {
-    let len = blocking("read existing file", {
-        let existing = Arc::clone(existing);
-        move || existing.metadata().map(|it| it.len())
-    })
-    .await?;
+async fn has_same_bytes(object: &Object, existing: &Arc<File>, threads: &Threads) -> Result<bool, Fault> {
+    let file = Arc::clone(existing);
+    let len = threads.step("read existing file", move || file.metadata().map(|it| it.len())).await?;
     if len != object.body.len() {
         return Ok(false);
     }
@@ -138,7 +140,7 @@ async fn has_same_bytes(object: &Object, existing: &Arc<File>) -> Result<bool, F
         let part = read_part(object, offset).await?;
         let next = offset + part.len() as u64;
         let existing = Arc::clone(existing);
-        let is_same = blocking("read existing file", move || {
+        let is_same = threads.step("read existing file", move || {
             let mut stored = vec![0; part.len()];
             existing.read_exact_at(&mut stored, offset)?;
             Ok(stored == part)

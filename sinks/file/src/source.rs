@@ -1,10 +1,10 @@
 //! Reads a folder back: files in the order of their keys, and one file's bytes.
 //!
 //! In: a prefix, or a key. Out: names, or a blob. Holds the names of one folder at a time for each level above it,
-//! never those of the whole tree, and never follows a symbolic link to a folder, which might lead in a circle.
+//! never those of the whole tree, and never follows a symbolic link or opens what is no file: an object is neither.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,21 +13,26 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hydrant_core::source::{Listed, Stored};
 use hydrant_core::{Blob, Fault, FaultCode, ObjectSource};
+use rustix::io::Errno;
 
 use crate::config::StoreConfig;
-use crate::folder::blocking;
+use crate::folder::{Threads, open_existing};
 use crate::wire::{Layout, Metadata, OWN_FOLDER, check_key};
+
+/// Most bytes of an object's metadata. The sink writes a few hundred.
+const METADATA_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads what a [`FileSink`](crate::FileSink) placed.
 #[derive(Clone, Debug)]
 pub struct FileSource {
     layout: Layout,
+    threads: Threads,
 }
 
 impl FileSource {
     /// The source for this folder. Touches nothing.
     pub fn new(config: &StoreConfig) -> Self {
-        Self { layout: Layout::new(config.root()) }
+        Self { layout: Layout::new(config.root()), threads: Threads::new() }
     }
 }
 
@@ -36,28 +41,28 @@ impl ObjectSource for FileSource {
     async fn list(&self, prefix: &str, after: Option<&str>, max: usize) -> Result<Vec<Listed>, Fault> {
         let root = self.layout.root().to_owned();
         let mut walk = Walk { prefix: prefix.to_owned(), after: after.map(str::to_owned), max, found: Vec::new() };
-        blocking("list folder", move || {
+        let walked = self.threads.step("list folder", move || {
             walk.folder(&root, "")?;
             Ok(walk.found)
-        })
-        .await
+        });
+        walked.await
     }
 
     async fn open(&self, key: &str) -> Result<Stored, Fault> {
         check_key(key).map_err(|reason| Fault::new(FaultCode::NotFound, reason))?;
         let (path, metadata) = (self.layout.object(key), self.layout.metadata(key));
-        blocking("open file", move || {
-            let file = File::open(path)?;
+        let opened = self.threads.step("open file", move || {
+            let file = open_existing(&path)?.ok_or(Errno::NOENT)?;
             let len = file.metadata()?.len();
-            let kept = read_metadata(&metadata)?;
-            Ok(Stored {
-                content_type: kept.content_type,
-                content_encoding: kept.content_encoding,
-                metadata: kept.metadata,
-                body: Arc::new(FileBlob { file: Arc::new(file), len }),
-            })
+            Ok((file, len, read_metadata(&metadata)?))
+        });
+        let (file, len, kept) = opened.await?;
+        Ok(Stored {
+            content_type: kept.content_type,
+            content_encoding: kept.content_encoding,
+            metadata: kept.metadata,
+            body: Arc::new(FileBlob { file: Arc::new(file), len, threads: self.threads.clone() }),
         })
-        .await
     }
 }
 
@@ -83,7 +88,7 @@ impl Walk {
                 && key.starts_with(&self.prefix)
                 && self.after.as_ref().is_none_or(|after| key > *after)
             {
-                let len = fs::metadata(&path)?.len();
+                let len = fs::symlink_metadata(&path)?.len();
                 self.found.push(Listed { key, len });
             }
         }
@@ -119,11 +124,10 @@ fn entries(folder: &Path, base: &str) -> io::Result<Vec<(String, bool)>> {
 }
 
 fn read_metadata(path: &Path) -> io::Result<Metadata> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Metadata::default()),
-        Err(error) => Err(error),
-    }
+    let Some(file) = open_existing(path)? else { return Ok(Metadata::default()) };
+    let mut bytes = Vec::new();
+    file.take(METADATA_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(serde_json::from_slice(&bytes)?)
 }
 
 /// An open file. Files here are never written in place, so the handle holds one version.
@@ -131,6 +135,7 @@ fn read_metadata(path: &Path) -> io::Result<Metadata> {
 struct FileBlob {
     file: Arc<File>,
     len: u64,
+    threads: Threads,
 }
 
 #[async_trait]
@@ -146,6 +151,6 @@ impl Blob for FileBlob {
             let mut part = vec![0; len.min(left)];
             file.read_exact_at(&mut part, offset).map(|()| Bytes::from(part))
         };
-        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+        self.threads.run(read).await
     }
 }

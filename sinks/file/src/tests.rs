@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -122,6 +123,46 @@ async fn a_folder_where_the_object_goes_is_left_and_reported() {
     fs::create_dir_all(folder.root().join(&object.key)).unwrap();
     let verdict = folder.sink().place(&object).await;
     assert!(matches!(&verdict, Verdict::Retry(fault) if fault.code == FaultCode::Conflict), "{verdict:?}");
+}
+
+/// A name in the folder may be taken by what is no file. Nothing of it is read, written or waited for.
+#[tokio::test]
+async fn links_and_pipes_under_the_name_of_an_object_are_left_and_reported() {
+    let folder = Folder::new();
+    let object = object(0, 1, 100);
+    let elsewhere = folder.home.path().join("elsewhere");
+    fs::write(&elsewhere, vec![7; 100]).unwrap();
+    let path = folder.root().join(&object.key);
+    let make_pipe = |path: &Path| {
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    };
+    for make in [&(|path: &Path| symlink(&elsewhere, path).unwrap()) as &dyn Fn(&Path), &make_pipe] {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        make(&path);
+        let (sink, source) = (folder.sink(), folder.source());
+        let placed = tokio::time::timeout(Duration::from_secs(20), sink.place(&object)).await.expect("does not wait");
+        assert!(matches!(&placed, Verdict::Retry(fault) if fault.code == FaultCode::Conflict), "{placed:?}");
+        let opened = tokio::time::timeout(Duration::from_secs(20), source.open(&object.key)).await;
+        assert_eq!(opened.expect("does not wait").unwrap_err().code, FaultCode::Conflict);
+        assert_eq!(source.list("", None, 10).await.unwrap(), []);
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_made_is_for_the_server_and_its_group() {
+    let folder = Folder::new();
+    let object = Object { metadata: vec![("a".to_owned(), "b".to_owned())], ..object(0, 1, 10) };
+    assert_eq!(folder.sink().place(&object).await, Verdict::Delivered);
+    let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777;
+    for key in folder.keys().await.unwrap() {
+        let path = folder.root().join(key);
+        // What the umask of this process takes away may be missing too.
+        assert_eq!(mode(&path) | 0o040, 0o640, "{}", path.display());
+        for above in path.ancestors().skip(1).take_while(|above| *above != folder.home.path()) {
+            assert_eq!(mode(above) | 0o050, 0o750, "{}", above.display());
+        }
+    }
 }
 
 #[tokio::test]
