@@ -7,16 +7,20 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{Mode, fchmod};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
 /// The socket's name in the data directory.
 const NAME: &str = "control.sock";
+/// Only the server's own user, and root, may connect.
+const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+/// Callers that may wait to be talked to; there is rarely more than one.
+const BACKLOG: u32 = 16;
 /// Longest request; the commands are a few words.
 const REQUEST_BYTES_MAX: u64 = 4 << 10;
 /// How long a client may take to say what it wants.
@@ -83,9 +87,12 @@ impl Listener {
             _ => {}
         }
         let (dir, address) = short_address(data)?;
-        let socket = UnixListener::bind(address)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Self { socket, _dir: dir, path })
+        // Set before there is a name: Linux makes the file with the mode of the socket, so nobody else could ever
+        // connect. Set afterwards, there would be a moment in which they could.
+        let socket = UnixSocket::new_stream()?;
+        fchmod(&socket, MODE)?;
+        socket.bind(address)?;
+        Ok(Self { socket: socket.listen(BACKLOG)?, _dir: dir, path })
     }
 
     /// The next request. Cancel safe: a dropped call loses at most a client that was still talking.
@@ -157,6 +164,8 @@ fn short_address(data: &Path) -> io::Result<(File, PathBuf)> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[tokio::test]
