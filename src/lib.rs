@@ -19,6 +19,8 @@ pub mod config;
 
 pub mod assemble;
 
+pub mod tls;
+
 pub mod api;
 
 pub mod streams;

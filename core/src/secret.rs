@@ -82,6 +82,11 @@ pub trait Secrets {
     /// # Errors
     /// A sentence that says why there is none, such as "environment variable X is not set".
     fn resolve(&self, reference: &SecretRef) -> Result<Secret, String>;
+
+    /// Whether the values are the real ones, so that it can be checked what they hold.
+    fn are_real(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

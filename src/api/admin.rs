@@ -1,7 +1,9 @@
 //! For operators: `/health`, `/ready` and `/metrics`.
 //!
 //! `/health` says that the process answers. `/ready` says whether it takes records, and how each stream is; a stream
-//! whose destination is down still takes them. None of them asks who calls, and none shows a record or a secret.
+//! whose destination is down still takes them. None of them asks who calls, and none shows a record or a secret; but
+//! names of streams and what ails them are not for everybody, so they may have a listener of their own, and the one for
+//! clients then answers `/health` only.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -10,7 +12,7 @@ use http_body_util::Full;
 use hydrant_core::Timestamp;
 use serde::Serialize;
 
-use super::{Api, Phase};
+use super::{Api, Audience, Phase};
 use crate::streams::{Ailment, LiveStream, State};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -34,11 +36,12 @@ struct Entry<'a> {
 
 impl Api {
     /// The answer to an operator's request; `None` for requests of clients.
-    pub(super) fn admin(&self, method: &Method, path: &str) -> Option<Response<Full<Bytes>>> {
+    pub(super) fn admin(&self, audience: Audience, method: &Method, path: &str) -> Option<Response<Full<Bytes>>> {
         if *method != Method::GET && *method != Method::HEAD {
             return None;
         }
         match path {
+            "/ready" | "/metrics" if audience == Audience::Clients => None,
             "/health" => Some(answer(StatusCode::OK, TEXT, "ok\n".to_owned())),
             "/ready" => Some(self.ready()),
             "/metrics" => Some(answer(StatusCode::OK, OPEN_METRICS, (self.edges.metrics)())),

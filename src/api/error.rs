@@ -73,6 +73,9 @@ pub(super) enum ServiceError {
     /// The body ended before it was complete.
     #[error("The request ended before it was complete.")]
     RequestAborted,
+    /// No HTTP, or HTTP that another reader may take differently.
+    #[error("{0}")]
+    MalformedHttpRequest(&'static str),
     /// Our fault, and perhaps stored: the log says why.
     #[error("The request processing has failed because of an unknown error, exception or failure.")]
     InternalFailure,
@@ -107,6 +110,7 @@ impl ServiceError {
             }
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "RequestTimeoutException"),
             Self::RequestAborted => (StatusCode::BAD_REQUEST, "RequestAbortedException"),
+            Self::MalformedHttpRequest(_) => (StatusCode::BAD_REQUEST, "MalformedHttpRequestException"),
             Self::InternalFailure => (StatusCode::INTERNAL_SERVER_ERROR, "InternalFailure"),
         }
     }
@@ -115,6 +119,19 @@ impl ServiceError {
     /// otherwise never see it, unless the body is what is wrong.
     pub(super) const fn is_worth_reading_on(&self) -> bool {
         !matches!(self, Self::RequestTimeout | Self::RequestAborted | Self::RequestHeadersTooLarge { .. })
+    }
+
+    /// The last answer of a connection as HTTP/1.1 writes it, for where no request was understood.
+    pub(super) fn into_http1(self) -> Vec<u8> {
+        let (status, code) = self.shape();
+        let message = self.to_string();
+        let body = serde_json::to_vec(&Body { code, message: &message }).unwrap_or_default();
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/x-amz-json-1.1\r\nx-amzn-errortype: {code}\r\n\
+             connection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        [head.into_bytes(), body].concat()
     }
 
     /// The whole answer. `now` goes into a `Date` header where a client corrects its clock by it.

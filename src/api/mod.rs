@@ -49,6 +49,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use hydrant_core::Clock;
+use hydrant_storage::log::Payloads;
 use hyper::body::Body;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -69,6 +70,13 @@ const HEADER_FIELDS_MAX: usize = 100;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
+/// Reads the body of a put, `PutRecordBatch` or `PutRecord`, as the API does. `None` if it is refused. For fuzzing.
+#[doc(hidden)]
+pub fn read_put(is_batch: bool, body: Vec<u8>) -> Option<Payloads> {
+    let kind = if is_batch { PutKind::Batch } else { PutKind::One };
+    wire::Put::read(kind, body).ok().map(|put| put.payloads)
+}
+
 /// What the API is to be.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -86,8 +94,14 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Most connections, if the process may open twice as many files, else fewer. Source: our own choice; enough for
-    /// a fleet whose agents keep one or two each.
+    /// a fleet whose agents keep one or two each, ten thousand idle ones among them. An idle one takes some 4 KiB.
     pub connections_max: usize,
+    /// Most connections of one address, or of one /64 network of IPv6. Source: our own choice; far more than an agent
+    /// opens, and room for a proxy or a network behind one address.
+    pub connections_per_address: usize,
+    /// The same for each loopback address. Source: all of them; agents on this machine and a proxy in front of the
+    /// server come from there, and whoever may run programs here has other ways to stop it.
+    pub connections_per_loopback: usize,
     /// Most header bytes of a request, names and values. Source: an SDK sends about 1 KiB.
     pub header_bytes_max: usize,
     /// Longest time from the first byte of a request to the end of its headers.
@@ -109,7 +123,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections_max: 4096,
+            connections_max: 12_288,
+            connections_per_address: 1024,
+            connections_per_loopback: 12_288,
             header_bytes_max: 32 << 10,
             header_within: Duration::from_secs(5),
             body_bytes_max: 16 << 20,
@@ -146,6 +162,17 @@ impl fmt::Debug for Edges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Edges").field("clock", &self.clock).finish_non_exhaustive()
     }
+}
+
+/// Who is served at a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Clients and operators.
+    Everybody,
+    /// Clients; of what operators ask, only `/health`.
+    Clients,
+    /// Operators only.
+    Operators,
 }
 
 /// Where the server is in its life, as `/ready` tells it.
@@ -211,7 +238,7 @@ impl Api {
     /// Answers a request.
     ///
     /// Cancel safe: a request that is dropped may or may not have stored its records, as one whose answer was lost.
-    pub async fn answer<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    pub async fn answer<B>(&self, audience: Audience, request: Request<B>) -> Response<Full<Bytes>>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -219,11 +246,25 @@ impl Api {
         if let Err(error) = self.gate.check_host(&parts) {
             return error.into_response(self.edges.clock.now());
         }
-        if let Some(answer) = self.admin(&parts.method, parts.uri.path()) {
+        if let Some(answer) = self.admin(audience, &parts.method, parts.uri.path()) {
             return answer;
         }
+        if audience == Audience::Operators {
+            let why = "Here are /health, /ready and /metrics; records go to the server's other address.";
+            return self.refuse(ServiceError::UnknownOperation(why.to_owned()));
+        }
+        let served = self.serve(parts, &mut body).await;
+        self.respond(served)
+    }
+
+    /// The answer to a request of which no more than this is known.
+    fn refuse(&self, error: ServiceError) -> Response<Full<Bytes>> {
+        self.respond(Err(error))
+    }
+
+    fn respond(&self, served: Result<Vec<u8>, ServiceError>) -> Response<Full<Bytes>> {
         let id = (self.edges.request_ids)();
-        let mut response = match self.serve(parts, &mut body).await {
+        let mut response = match served {
             Ok(answer) => success(answer),
             Err(error) => {
                 let (status, code) = error.shape();

@@ -1,40 +1,54 @@
 //! The listener: connections in, one [`Api`] behind all of them.
 //!
-//! HTTP/1.1 and HTTP/2 without TLS on one port, told apart by their first bytes. Each connection is one task that owns
-//! it; the streams of an HTTP/2 connection are tasks of the same tracker, so that a stop can wait for all of them.
+//! HTTP/1.1 and HTTP/2 on one port, told apart by their first bytes or, with TLS, by ALPN. Each connection is one task
+//! that owns it; the streams of an HTTP/2 connection are tasks of the same tracker, so that a stop can wait for all of them.
 //!
-//! A connection lives by the clock of `activity`: it may be idle for a while, a head must be complete soon after its
-//! first byte, and while a request is being answered the limits of its body rule. When all connections are taken,
-//! idle ones are closed early to make room; a client that still finds none is told to come back.
+//! A connection first needs one of the `places`, of which each address has a share. When all are taken, idle
+//! connections are closed early to make room; a client that still finds none is told to come back. Then it lives by the
+//! clock of `activity`: it may be idle for a while, a head must be complete soon after its first byte, and while a
+//! request is being answered the limits of its body rule. `framing` sees to it that nobody can take the end of a
+//! request for anything else than we do.
 //!
-//! Never waits for anything without a bound, and after [`serve`] has returned nothing of it is left.
+//! Never waits for anything without a bound, and not for one client before it turns to the next. After [`serve`] has
+//! returned nothing of it is left.
+
+mod places;
 
 mod activity;
 mod guard;
+
+mod framing;
+mod watched;
 
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::activity::{Activity, Watched};
-use super::{Api, Phase};
+use self::activity::{Activity, Serving};
+use self::places::{Places, Share};
+use self::watched::Watched;
+use super::error::ServiceError;
+use super::{Api, Audience, Phase};
+use crate::tls::Tls;
 
 /// How long to leave the listener alone after it failed, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long a new connection waits for an idle one to be closed. One tick more than idle ones get when all are taken.
-const ROOM_WAIT: Duration = Duration::from_millis(1500);
 
 /// Most HTTP/1 bytes that are read at once. Bounds what a connection holds outside the budget for bodies.
 const READ_BYTES: usize = 64 << 10;
@@ -45,24 +59,44 @@ content-type: application/x-amz-json-1.1\r\nx-amzn-errortype: ServiceUnavailable
 connection: close\r\ncontent-length: 63\r\n\r\n\
 {\"__type\":\"ServiceUnavailableException\",\"message\":\"Slow down.\"}";
 
-/// Serves until stopped. Then takes no more connections, finishes the requests that are open, and after `grace` drops
-/// what is left.
+/// Most connections of operators at once: a scraper, a health check, a person.
+const OPERATORS_MAX: usize = 64;
+
+/// A listener, and what is to be had there.
+#[derive(Debug)]
+pub struct Entrance {
+    /// Where connections come in.
+    pub listener: TcpListener,
+    /// Who is served.
+    pub audience: Audience,
+    /// The certificate, if it speaks HTTPS.
+    pub tls: Option<Arc<Tls>>,
+}
+
+/// Serves clients until stopped. Then takes no more connections, finishes the requests that are open, and after `grace`
+/// drops what is left.
 ///
 /// Cancel safe: no; dropped, it leaves connections running that nobody waits for.
-pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: CancellationToken, grace: Duration) {
-    let server = Server::new(api, stop);
-    server.api.enter(Phase::Serving);
-    server.accept_until_stopped(listener).await;
-    server.api.enter(Phase::Stopping);
+pub async fn serve(entrance: Entrance, api: Arc<Api>, stop: CancellationToken, grace: Duration) {
+    let server = Arc::new(Server::new(api, entrance.audience, entrance.tls, stop));
+    // Whether records are taken is told by the door they come in.
+    let tells = entrance.audience != Audience::Operators;
+    if tells {
+        server.api.enter(Phase::Serving);
+    }
+    server.accept_until_stopped(entrance.listener).await;
+    if tells {
+        server.api.enter(Phase::Stopping);
+    }
     server.finish_within(grace).await;
 }
 
 struct Server {
     api: Arc<Api>,
-    builder: Arc<auto::Builder<Tracked>>,
-    connections: Arc<Semaphore>,
-    /// True while all connections are taken.
-    full: watch::Sender<bool>,
+    audience: Audience,
+    tls: Option<Arc<Tls>>,
+    builder: auto::Builder<Tracked>,
+    places: Places,
     tracker: TaskTracker,
     stop: CancellationToken,
     /// Drops what did not finish in time.
@@ -70,14 +104,18 @@ struct Server {
 }
 
 impl Server {
-    fn new(api: Arc<Api>, stop: CancellationToken) -> Self {
+    fn new(api: Arc<Api>, audience: Audience, tls: Option<Arc<Tls>>, stop: CancellationToken) -> Self {
         let tracker = TaskTracker::new();
         let abort = CancellationToken::new();
-        let builder = builder(Tracked { tracker: tracker.clone(), abort: abort.clone() }, api.limits.header_bytes_max);
+        let connections = match audience {
+            Audience::Everybody | Audience::Clients => connections_that_fit(&api),
+            Audience::Operators => OPERATORS_MAX,
+        };
         Self {
-            connections: Arc::new(Semaphore::new(connections_that_fit(&api))),
-            full: watch::Sender::new(false),
-            builder: Arc::new(builder),
+            places: Places::new(connections, &api.limits),
+            builder: builder(Tracked { tracker: tracker.clone(), abort: abort.clone() }, api.limits.header_bytes_max),
+            audience,
+            tls,
             tracker,
             stop,
             abort,
@@ -85,92 +123,84 @@ impl Server {
         }
     }
 
-    async fn accept_until_stopped(&self, listener: TcpListener) {
+    async fn accept_until_stopped(self: &Arc<Self>, listener: TcpListener) {
         loop {
-            let connection = tokio::select! {
+            let accepted = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
-                accepted = self.accept(&listener) => accepted,
+                accepted = listener.accept() => accepted,
             };
-            if let Some((socket, permit)) = connection {
-                self.tracker.spawn(self.connection(socket, permit));
-            }
-        }
-    }
-
-    /// The next connection that there is room for.
-    ///
-    /// Cancel safe in the sense that matters: a connection that was accepted and not returned is closed.
-    async fn accept(&self, listener: &TcpListener) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-        let socket = match listener.accept().await {
-            Ok((socket, _)) => socket,
-            Err(error) => {
-                if !is_of_one_connection(&error) {
+            match accepted {
+                Ok((socket, peer)) => match self.places.enter(peer.ip()) {
+                    Some(share) => drop(self.tracker.spawn(Arc::clone(self).attend(socket, share))),
+                    None => refuse(&socket),
+                },
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
                     tracing::warn!(%error, "no connection was accepted");
-                    self.full.send_replace(true);
+                    self.places.ask_for_room();
                     sleep(ACCEPT_PAUSE).await;
                 }
-                return None;
             }
-        };
-        self.tell_if_full();
-        let permit = timeout(ROOM_WAIT, Arc::clone(&self.connections).acquire_owned()).await;
-        self.tell_if_full();
-        if let Ok(Ok(permit)) = permit {
-            return Some((socket, permit));
         }
-        // A best effort: whoever cannot take these few bytes at once sees a closed connection.
-        if let Err(error) = socket.try_write(NO_ROOM) {
-            tracing::debug!(%error, "a connection without room was closed");
-        }
-        None
-    }
-
-    fn tell_if_full(&self) {
-        let full = self.connections.available_permits() == 0;
-        self.full.send_if_modified(|was| std::mem::replace(was, full) != full);
     }
 
     /// One connection, from its first byte to its last.
-    fn connection(&self, socket: TcpStream, permit: OwnedSemaphorePermit) -> impl Future<Output = ()> + use<> {
-        let (api, builder) = (Arc::clone(&self.api), Arc::clone(&self.builder));
-        let (stop, abort, full) = (self.stop.clone(), self.abort.clone(), self.full.subscribe());
-        async move {
+    async fn attend(self: Arc<Self>, socket: TcpStream, share: Share) {
+        let attended = async {
+            let Some(_place) = self.places.take(share).await else { return refuse(&socket) };
             // Answers are small and awaited. Failing to say so costs speed only.
             socket.set_nodelay(true).ok();
-            let activity = Arc::new(Activity::new());
-            let guard = guard::expired(Arc::clone(&activity), api.limits, full);
-            let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
-                let (api, serving) = (Arc::clone(&api), activity.serving(request.version()));
-                async move {
-                    let answer = api.answer(request).await;
-                    drop(serving);
-                    Ok::<_, Infallible>(answer)
+            match &self.tls {
+                None => self.speak(socket).await,
+                // Apart, because what a handshake needs is much more than what a connection without one does.
+                Some(tls) => Box::pin(self.speak_tls(tls, socket)).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.abort.cancelled() => {}
+            () = attended => {}
+        }
+    }
+
+    /// Makes the handshake, which has as long as a head, and goes on as without.
+    async fn speak_tls(&self, tls: &Tls, socket: TcpStream) {
+        match timeout(self.api.limits.header_within, tls.acceptor().accept(socket)).await {
+            Ok(Ok(stream)) => self.speak(stream).await,
+            Ok(Err(error)) => tracing::debug!(%error, "no handshake"),
+            Err(_elapsed) => tracing::debug!("no handshake in time"),
+        }
+    }
+
+    /// Answers requests until the client or a limit ends the connection.
+    async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, socket: S) {
+        let activity = Arc::new(Activity::new());
+        let service = service_fn(|request: Request<Incoming>| {
+            let (api, audience, serving) = (Arc::clone(&self.api), self.audience, activity.serving(request.version()));
+            async move { Ok::<_, Infallible>(answer(&api, audience, request, serving).await) }
+        });
+        let io = TokioIo::new(Watched::new(socket, Arc::clone(&activity)));
+        let mut connection = std::pin::pin!(self.builder.serve_connection(io, service));
+        let mut stopping = std::pin::pin!(self.stop.cancelled());
+        let expired = guard::expired(Arc::clone(&activity), self.api.limits, self.places.is_full());
+        let mut expired = std::pin::pin!(expired);
+        let mut is_stopping = false;
+        loop {
+            tokio::select! {
+                biased;
+                done = connection.as_mut() => {
+                    if let Err(error) = done {
+                        tracing::debug!(%error, "connection ended early");
+                    }
+                    break;
                 }
-            });
-            let io = TokioIo::new(Watched::new(socket, Arc::clone(&activity)));
-            let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-            let mut stopping = std::pin::pin!(stop.cancelled());
-            let mut guard = std::pin::pin!(guard);
-            let mut is_stopping = false;
-            loop {
-                tokio::select! {
-                    biased;
-                    () = abort.cancelled() => break,
-                    done = connection.as_mut() => {
-                        if let Err(error) = done {
-                            tracing::debug!(%error, "connection ended early");
-                        }
-                        break;
-                    }
-                    () = guard.as_mut() => break,
-                    () = stopping.as_mut(), if !is_stopping => {
-                        is_stopping = true;
-                        connection.as_mut().graceful_shutdown();
-                    }
+                () = expired.as_mut() => break,
+                () = stopping.as_mut(), if !is_stopping => {
+                    is_stopping = true;
+                    connection.as_mut().graceful_shutdown();
                 }
             }
-            drop(permit);
         }
     }
 
@@ -181,6 +211,31 @@ impl Server {
             self.abort.cancel();
             self.tracker.wait().await;
         }
+    }
+}
+
+/// Answers one request. A connection ends with a request whose end somebody else may see elsewhere, and with one in
+/// chunks: what `framing` says of requests behind it would not be true, and no SDK sends any.
+async fn answer(api: &Api, audience: Audience, request: Request<Incoming>, serving: Serving) -> Response<Full<Bytes>> {
+    let is_last = !serving.is_plain || request.headers().contains_key(TRANSFER_ENCODING);
+    let mut answer = if serving.is_plain {
+        api.answer(audience, request).await
+    } else {
+        let why = "The request must say once, and in one way, how long its body is.";
+        api.refuse(ServiceError::MalformedHttpRequest(why))
+    };
+    if is_last {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    drop(serving);
+    answer
+}
+
+/// Tells a client that there is no room. A best effort: whoever cannot take these few bytes at once sees a closed
+/// connection.
+fn refuse(socket: &TcpStream) {
+    if let Err(error) = socket.try_write(NO_ROOM) {
+        tracing::debug!(%error, "a connection without room was closed");
     }
 }
 

@@ -22,4 +22,8 @@ mod golden;
 
 mod connections;
 
+mod hostile;
+
+mod https;
+
 mod figures;

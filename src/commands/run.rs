@@ -1,8 +1,10 @@
 //! `hydrant run FILE`: the server. The life of the process on one page.
 
 use std::io;
+use std::net::SocketAddr;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use clap::Args as ClapArgs;
 use hydrant_core::secret::Secrets;
 use hydrant_storage::catalog::DataDir;
 use hydrant_storage::files::real::RealFiles;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -17,24 +20,33 @@ use tracing::{info, warn};
 
 use super::failure::look;
 use super::{Failure, Output, block_on};
-use crate::api::{self, Api, Limits, Settings};
+use crate::api::server::Entrance;
+use crate::api::{self, Api, Audience, Limits, Settings};
 use crate::assemble::{Declared, Node, assemble};
-use crate::config::spec::{ServerSpec, Spec};
+use crate::config::spec::{ServerSpec, Spec, TlsSpec};
 use crate::config::{self, Loaded, LocalSecrets};
 use crate::control::{self, Call, Reply, Request};
 use crate::stream::Edges;
 use crate::stream::pool::Pool;
 use crate::system::{SystemClock, SystemEntropy};
 use crate::telemetry::{self, LogFormat, Metrics};
+use crate::tls::Tls;
 
 /// How often a caller of `drain` hears how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+
+/// How often the files of the certificate are looked at. Whoever cannot wait sends SIGHUP.
+const CERTIFICATE_EVERY: Duration = Duration::from_mins(1);
+
+/// How long operators' open requests may take at the end. They wait for nothing.
+const OPERATORS_GRACE: Duration = Duration::from_secs(1);
 
 /// Runs the server until it is told to stop.
 ///
 /// Opens the data directory (and recovers what a crash left), starts delivery of what is still owed, then listens.
 /// SIGTERM and Ctrl-C stop it: open requests are answered, what is under way is finished within `server.grace`, and
 /// what is only buffered stays on disk for the next start. A second signal ends it at once, which loses nothing either.
+/// With `server.tls`, SIGHUP has it read certificate and key again.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -64,6 +76,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
     telemetry::log_to_stderr(args.log_format);
     let Loaded { spec, warnings } = config::load(&args.file, args.data.as_deref(), &LocalSecrets)?;
     out.note(warnings.render(look()));
+    raise_file_limit();
     // The lock of the data directory outlives the runtime and so every thread that may still write there.
     block_on(serve(&spec, &LocalSecrets))?.map(drop)
 }
@@ -75,23 +88,17 @@ async fn serve(spec: &Spec, secrets: &dyn Secrets) -> Result<DataDir, Failure> {
     let data = DataDir::open(&server.data, Arc::clone(&edges.files))
         .map_err(|error| Failure::caused("open the data directory", &error))?;
     let node = assemble(spec, data, &edges, &Declared(secrets)).map_err(|error| Failure::caused("start", &error))?;
+    warn_of_open_folder(&server.data);
     let control =
         control::Listener::bind(&server.data).map_err(|error| Failure::caused("open the control socket", &error))?;
-    let listener = TcpListener::bind(server.listen)
-        .await
-        .map_err(|error| Failure::caused(format!("listen on {}", server.listen), &error))?;
-    let address = listener.local_addr().map_err(|error| Failure::caused("listen", &error))?;
+    let doors = Doors::open(server).await?;
     if server.credentials.is_empty() {
         warn!("no credentials are configured: any signature passes, so only this machine may call");
     }
     let api = api(server, &node, &edges);
     let stop = CancellationToken::new();
-    info!(%address, streams = spec.streams.len(), "ready");
-    let mut waiting = tokio::join!(
-        api::server::serve(listener, api, stop.clone(), server.grace),
-        until_told(signals, control, &node, &stop),
-    )
-    .1;
+    info!(address = %doors.address, streams = spec.streams.len(), "ready");
+    let mut waiting = tokio::join!(doors.serve(api, &stop, server.grace), until_told(signals, control, &node, &stop)).1;
     let mut outcome = Reply::Done;
     if server.drain_on_stop || !waiting.is_empty() {
         outcome = drain(&node, &mut waiting, WhenUnheard::GoOn).await;
@@ -102,6 +109,116 @@ async fn serve(spec: &Spec, secrets: &dyn Secrets) -> Result<DataDir, Failure> {
     }
     info!("stopped");
     Ok(data)
+}
+
+/// Where clients and operators come in.
+struct Doors {
+    address: SocketAddr,
+    clients: Entrance,
+    operators: Option<Entrance>,
+    certificate: Option<Certificate>,
+}
+
+/// The certificate in force, and the signal that says to read it again.
+struct Certificate {
+    tls: Arc<Tls>,
+    hangup: Signal,
+}
+
+impl Doors {
+    async fn open(server: &ServerSpec) -> Result<Self, Failure> {
+        let certificate = server.tls.as_ref().map(Certificate::load).transpose()?;
+        let tls = certificate.as_ref().map(|certificate| Arc::clone(&certificate.tls));
+        let audience = if server.admin.is_some() { Audience::Clients } else { Audience::Everybody };
+        let clients = Entrance { listener: listen(server.listen).await?, audience, tls };
+        let operators = match server.admin {
+            None => None,
+            Some(address) => {
+                let listener = listen(address).await?;
+                info!(address = %local_address(&listener)?, "operators are answered here");
+                Some(Entrance { listener, audience: Audience::Operators, tls: None })
+            }
+        };
+        Ok(Self { address: local_address(&clients.listener)?, clients, operators, certificate })
+    }
+
+    /// Serves until `stop`. Operators are answered until the last client is.
+    async fn serve(self, api: Arc<Api>, stop: &CancellationToken, grace: Duration) {
+        let over = CancellationToken::new();
+        let clients = async {
+            api::server::serve(self.clients, Arc::clone(&api), stop.clone(), grace).await;
+            over.cancel();
+        };
+        let operators = async {
+            if let Some(entrance) = self.operators {
+                api::server::serve(entrance, Arc::clone(&api), over.clone(), OPERATORS_GRACE).await;
+            }
+        };
+        let certificate = async {
+            if let Some(certificate) = self.certificate {
+                over.run_until_cancelled(certificate.keep_current()).await;
+            }
+        };
+        tokio::join!(clients, operators, certificate);
+    }
+}
+
+impl Certificate {
+    fn load(spec: &TlsSpec) -> Result<Self, Failure> {
+        let tls = Tls::load(spec, &LocalSecrets).map_err(|error| Failure::caused("speak HTTPS", &error))?;
+        let hangup = signal(SignalKind::hangup()).map_err(|error| Failure::caused("listen for signals", &error))?;
+        Ok(Self { tls: Arc::new(tls), hangup })
+    }
+
+    /// Reads the files again every minute and whenever SIGHUP comes. Never ends.
+    async fn keep_current(mut self) {
+        loop {
+            tokio::select! {
+                _ = self.hangup.recv() => {}
+                () = tokio::time::sleep(CERTIFICATE_EVERY) => {}
+            }
+            let tls = Arc::clone(&self.tls);
+            match tokio::task::spawn_blocking(move || tls.reload(&LocalSecrets)).await {
+                Ok(Ok(true)) => info!("another certificate is in force"),
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => warn!(%error, "the certificate was not replaced; the last one stays in force"),
+                Err(error) => warn!(%error, "reading the certificate ended without an answer"),
+            }
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| Failure::caused(format!("listen on {address}"), &error))
+}
+
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|error| Failure::caused("listen", &error))
+}
+
+/// A data directory that is made here is for its owner only; one that was there may be open to others.
+fn warn_of_open_folder(data: &Path) {
+    let mode = std::fs::metadata(data).map(|data| data.permissions().mode() & 0o777);
+    if let Ok(mode) = mode
+        && mode & 0o077 != 0
+    {
+        warn!(
+            data = %data.display(),
+            mode = format!("{mode:04o}"),
+            "others than the server's user may look into the data directory, where records lie: chmod 0700 it"
+        );
+    }
+}
+
+/// Takes as many open files as this process may have. What is set for a login is made for a person, and half of it
+/// bounds the connections.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn edges() -> Edges {
@@ -119,7 +236,7 @@ fn api(server: &ServerSpec, node: &Node, edges: &Edges) -> Arc<Api> {
         region: server.region.clone(),
         account: server.account.clone(),
         credentials: server.credentials.clone(),
-        limits: Limits::default(),
+        limits: Limits { connections_per_address: server.connections_per_address, ..Limits::default() },
     };
     let metrics = Metrics::new(Arc::clone(&node.streams), Arc::clone(&node.budget), Arc::clone(&edges.clock));
     let entropy = Arc::clone(&edges.entropy);

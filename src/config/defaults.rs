@@ -22,6 +22,12 @@ pub const ACCOUNT: &str = "000000000000";
 /// Holds a full 5 MiB buffer for some twenty routes, on the smallest machine that is worth running on.
 pub const MEMORY: ByteSize = ByteSize::mib(128);
 
+/// More than any agent opens, room for a proxy or a network behind one address, and a twelfth of what a server has.
+pub const CONNECTIONS_PER_ADDRESS: u32 = 1024;
+
+/// From one up to as many as a server has.
+pub const CONNECTIONS_PER_ADDRESS_RANGE: RangeInclusive<u32> = 1..=12_288;
+
 /// Below this the budget cannot hold a slice, a buffer being encoded and a request at their largest.
 pub const MEMORY_MIN: ByteSize = ByteSize::mib(16);
 

@@ -33,6 +33,10 @@ impl Secrets for AnySecrets {
     fn resolve(&self, _: &SecretRef) -> Result<Secret, String> {
         Ok(Secret::new("unknown"))
     }
+
+    fn are_real(&self) -> bool {
+        false
+    }
 }
 
 fn read_variable(name: &str) -> Result<String, String> {

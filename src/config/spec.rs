@@ -9,7 +9,7 @@ use std::time::Duration;
 use hydrant_core::ByteSize;
 use hydrant_core::compression::Compression;
 pub use hydrant_core::delimiter::Delimiter;
-use hydrant_core::secret::Secret;
+use hydrant_core::secret::{Secret, SecretRef};
 use hydrant_sinks::{Encryption, StoreConfig};
 
 use crate::encode::name::{ErrorPrefix, Prefix};
@@ -28,6 +28,12 @@ pub struct Spec {
 pub struct ServerSpec {
     /// Where the API listens.
     pub listen: SocketAddr,
+    /// Certificate and key, if it speaks HTTPS there.
+    pub tls: Option<TlsSpec>,
+    /// Where operators ask, if not where clients do.
+    pub admin: Option<SocketAddr>,
+    /// Most connections of one address, except loopback.
+    pub connections_per_address: usize,
     /// The folder that holds log, outbox and ledger of all streams.
     pub data: PathBuf,
     /// The region of ARNs and signatures.
@@ -46,6 +52,15 @@ pub struct ServerSpec {
     pub drain_on_stop: bool,
     /// Who may call. Empty: any signature passes, and only on loopback.
     pub credentials: Vec<Credential>,
+}
+
+/// Where certificate and key of the HTTPS listener are. They are read again while the server runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSpec {
+    /// A PEM file: the server's certificate, then those of its issuers.
+    pub certificate: PathBuf,
+    /// The private key, PEM.
+    pub key: SecretRef,
 }
 
 /// An access key.

@@ -9,21 +9,16 @@
 //! serving count. Kept in atomics because streams of HTTP/2 end in other tasks; each is a fact of its own, none
 //! guards another.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Version;
-use std::io;
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::api::Limits;
 
-/// No head has begun.
+/// No head has begun; no head is odd.
 const NONE: u64 = u64::MAX;
 
 /// The state of one connection.
@@ -36,6 +31,10 @@ pub(super) struct Activity {
     /// Milliseconds from `opened` to the first byte of a head that is not complete, or [`NONE`].
     head_since: AtomicU64,
     is_http2: AtomicBool,
+    /// Requests so far.
+    requests: AtomicU64,
+    /// The number of the first request whose end is not plain, or [`NONE`]. Known before the request is served.
+    odd_request: AtomicU64,
 }
 
 impl Activity {
@@ -46,6 +45,8 @@ impl Activity {
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(NONE),
             is_http2: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            odd_request: AtomicU64::new(NONE),
         }
     }
 
@@ -54,10 +55,15 @@ impl Activity {
     }
 
     /// Bytes have come.
-    fn read(&self) {
+    pub(super) fn read(&self) {
         if self.serving.load(Relaxed) == 0 && self.head_since.load(Relaxed) == NONE {
             self.head_since.store(self.now(), Relaxed);
         }
+    }
+
+    /// The request of this number, counted from 0, says in no plain way where it ends. Nothing behind it counts.
+    pub(super) fn found_odd(&self, number: u64) {
+        self.odd_request.store(number, Relaxed);
     }
 
     /// A head is complete: its request is being served until the answer is dropped.
@@ -65,7 +71,8 @@ impl Activity {
         self.is_http2.store(version == Version::HTTP_2, Relaxed);
         self.serving.fetch_add(1, Relaxed);
         self.head_since.store(NONE, Relaxed);
-        Serving(Arc::clone(self))
+        let is_plain = self.requests.fetch_add(1, Relaxed) < self.odd_request.load(Relaxed);
+        Serving { activity: Arc::clone(self), is_plain }
     }
 
     /// Until when the connection may go on as it is. `None` while a request is being served.
@@ -85,61 +92,15 @@ impl Activity {
 
 /// A request that is being served.
 #[derive(Debug)]
-pub(super) struct Serving(Arc<Activity>);
+pub(super) struct Serving {
+    activity: Arc<Activity>,
+    /// Whether it is plain where the request ends. Always so in HTTP/2.
+    pub(super) is_plain: bool,
+}
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.idle_since.store(self.0.now(), Relaxed);
-        self.0.serving.fetch_sub(1, Relaxed);
-    }
-}
-
-/// A socket that tells its [`Activity`] of every read.
-#[derive(Debug)]
-pub(super) struct Watched<S> {
-    socket: S,
-    activity: Arc<Activity>,
-}
-
-impl<S> Watched<S> {
-    pub(super) fn new(socket: S, activity: Arc<Activity>) -> Self {
-        Self { socket, activity }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.activity.read();
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        self.activity.idle_since.store(self.activity.now(), Relaxed);
+        self.activity.serving.fetch_sub(1, Relaxed);
     }
 }

@@ -17,7 +17,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::kit::{NOW, Signing, api_without_streams, http1, request};
-use crate::api::server::serve;
+use crate::api::Audience;
+use crate::api::server::{Entrance, serve};
 
 /// As the server has it.
 #[global_allocator]
@@ -71,7 +72,8 @@ fn serve_rounds(body: &[u8]) -> f64 {
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let server = runtime.spawn(serve(listener, api_without_streams(NOW), stop.clone(), Duration::from_secs(5)));
+    let entrance = Entrance { listener, audience: Audience::Everybody, tls: None };
+    let server = runtime.spawn(serve(entrance, api_without_streams(NOW), stop.clone(), Duration::from_secs(5)));
     let mut client = TcpStream::connect(address).unwrap();
     let mut answer = [0; 4096];
     let mut round = || {

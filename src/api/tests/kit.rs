@@ -22,7 +22,7 @@ use hyper::body::Body;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::api::{Api, Edges, Limits, Settings};
+use crate::api::{Api, Audience, Edges, Limits, Settings};
 use crate::config::spec::{
     Credential, DeadLetterSpec, Delimiter, Hints, ObjectsSpec, RetryFor, SinkSpec, StoreSpec, StreamSpec,
 };
@@ -237,7 +237,7 @@ impl Stand {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        Answer::of(self.api.answer(request).await).await
+        Answer::of(self.api.answer(Audience::Everybody, request).await).await
     }
 
     /// Calls an operation, signed as it should be.

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::super::defaults;
 use super::super::mask::quoted;
-use super::super::spec::{Credential, ServerSpec};
+use super::super::spec::{Credential, ServerSpec, TlsSpec};
+use crate::tls::{Tls, TlsError};
 
 /// The server itself.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +22,13 @@ use super::super::spec::{Credential, ServerSpec};
 pub(in super::super) struct RawServer {
     /// IP address and port of the API. Port 0 takes a free one. Without `credentials` it must be a loopback address.
     listen: String,
+    /// Speak HTTPS there, with this certificate. Without it plain HTTP. Changed files are taken while the server runs.
+    tls: Option<RawTls>,
+    /// IP address and port for operators: `/health`, `/ready` and `/metrics`, always plain HTTP. With it, the API's own
+    /// port answers `/health` only.
+    admin: Option<String>,
+    /// Most connections of one IPv4 address or IPv6 /64 network, 1 to 12288. Loopback is not limited so.
+    connections_per_address: u32,
     /// The folder that holds log, outbox and ledger of all streams, relative to the working directory; `--data` wins.
     data: String,
     /// The region of ARNs and of signatures.
@@ -41,6 +49,15 @@ pub(in super::super) struct RawServer {
     credentials: Option<Vec<RawCredential>>,
 }
 
+/// Certificate and key of the HTTPS listener.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(in super::super) struct RawTls {
+    /// A PEM file: the server's certificate first, then those of its issuers.
+    certificate: String,
+    /// The private key in PEM, unencrypted, by reference: `{ file: PATH }`.
+    private_key: SecretRef,
+}
+
 /// An access key.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(in super::super) struct RawCredential {
@@ -54,6 +71,9 @@ impl Default for RawServer {
     fn default() -> Self {
         Self {
             listen: defaults::LISTEN.to_owned(),
+            tls: None,
+            admin: None,
+            connections_per_address: defaults::CONNECTIONS_PER_ADDRESS,
             data: defaults::DATA.to_owned(),
             region: defaults::REGION.to_owned(),
             account: defaults::ACCOUNT.to_owned(),
@@ -77,6 +97,19 @@ impl RawServer {
         problems: &mut Problems,
     ) -> Option<ServerSpec> {
         let listen = listen(&self.listen, self.credentials.is_some(), &at.field("listen"), problems);
+        let tls = match self.tls {
+            None => Some(None),
+            Some(tls) => tls.validate(&at.field("tls"), secrets, problems).map(Some),
+        };
+        let admin = match self.admin {
+            None => Some(None),
+            Some(text) => admin(&text, listen, &at.field("admin"), problems).map(Some),
+        };
+        let connections_per_address = problems.range(
+            at.field("connections_per_address"),
+            self.connections_per_address,
+            defaults::CONNECTIONS_PER_ADDRESS_RANGE,
+        );
         let region = region(self.region, &at.field("region"), problems);
         let account = account(self.account, &at.field("account"), problems);
         let data = data_folder(data.map_or_else(|| self.data.into(), Path::to_owned), &at.field("data"), problems);
@@ -95,6 +128,9 @@ impl RawServer {
         let credentials = credentials(self.credentials, &at.field("credentials"), secrets, problems);
         Some(ServerSpec {
             listen: listen?,
+            tls: tls?,
+            admin: admin?,
+            connections_per_address: usize::try_from(connections_per_address?).ok()?,
             data: data?,
             region: region?,
             account: account?,
@@ -108,15 +144,20 @@ impl RawServer {
     }
 }
 
-fn listen(text: &str, credentials: bool, at: &DocPath, problems: &mut Problems) -> Option<SocketAddr> {
-    let Ok(address) = text.parse::<SocketAddr>() else {
+fn socket_address(text: &str, at: &DocPath, problems: &mut Problems) -> Option<SocketAddr> {
+    let address = text.parse::<SocketAddr>().ok();
+    if address.is_none() {
         problems.add_with_hint(
             at.clone(),
             format!("{} is not an IP address and a port", quoted(text)),
             "write it as 127.0.0.1:4573, 0.0.0.0:4573 or [::1]:4573",
         );
-        return None;
-    };
+    }
+    address
+}
+
+fn listen(text: &str, credentials: bool, at: &DocPath, problems: &mut Problems) -> Option<SocketAddr> {
+    let address = socket_address(text, at, problems)?;
     if !credentials && !address.ip().is_loopback() {
         problems.add_with_hint(
             at.clone(),
@@ -126,6 +167,43 @@ fn listen(text: &str, credentials: bool, at: &DocPath, problems: &mut Problems) 
         return None;
     }
     Some(address)
+}
+
+/// What is asked there is shown to whoever asks, so any address is the operator's own choice.
+fn admin(text: &str, listen: Option<SocketAddr>, at: &DocPath, problems: &mut Problems) -> Option<SocketAddr> {
+    let address = socket_address(text, at, problems)?;
+    if Some(address) == listen && address.port() != 0 {
+        problems.add_with_hint(
+            at.clone(),
+            "this is `server.listen`",
+            "give operators another port, or remove the key to answer both on one",
+        );
+        return None;
+    }
+    Some(address)
+}
+
+impl RawTls {
+    fn validate(self, at: &DocPath, secrets: &dyn Secrets, problems: &mut Problems) -> Option<TlsSpec> {
+        let spec = TlsSpec { certificate: self.certificate.into(), key: self.private_key };
+        if !secrets.are_real() {
+            return Some(spec);
+        }
+        match Tls::load(&spec, secrets) {
+            Ok(_) => return Some(spec),
+            Err(TlsError::Certificate(why)) => problems.add_with_hint(
+                at.field("certificate"),
+                why,
+                "name a PEM file with the server's certificate, and behind it those of its issuers",
+            ),
+            Err(TlsError::Key(why)) => problems.add_with_hint(
+                at.field("private_key"),
+                why,
+                "name the file of its private key: PEM, not encrypted; `hydrant check --skip-secrets` does not look",
+            ),
+        }
+        None
+    }
 }
 
 fn data_folder(path: PathBuf, at: &DocPath, problems: &mut Problems) -> Option<PathBuf> {
