@@ -5,9 +5,12 @@
 //! | `producers` | do unmodified clients get what they expect, and arrives what they put, byte for byte and in order? |
 //! | `objects` | can everybody read the objects, and are they stored as was asked? |
 //! | `forged` | is each forgery refused, with nothing stored? |
+//! | `https` | do unmodified clients speak HTTPS, and does a new certificate need no restart? |
+//! | `idle` | what does a crowd that says nothing cost the others? |
 //! | `dead_letters` | what becomes of objects that their store does not take? |
 //! | `life` | starting, stopping, crashing, a second process, every file in `config/` |
 //! | `demo` | does the tour end well, and can its lines be pasted? |
+//! | `mutation` | can anything that is read from a client, a disk or a person bring the program down? |
 //! | `secrets` | does any secret show anywhere? |
 //! | `sim` | does each record arrive once, whatever the disk, the stores and the process do? |
 //!
@@ -25,7 +28,10 @@
 mod dead_letters;
 mod demo;
 mod forged;
+mod https;
+mod idle;
 mod life;
+mod mutation;
 mod objects;
 mod producers;
 mod secrets;

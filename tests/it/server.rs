@@ -33,6 +33,10 @@ pub(crate) struct Server {
     child: Option<Child>,
     folder: tempfile::TempDir,
     port: u16,
+    /// Where operators ask, if not where clients do.
+    admin: Option<u16>,
+    /// What clients must trust, if it speaks HTTPS.
+    certificate: Option<PathBuf>,
     variables: Vec<(String, String)>,
 }
 
@@ -62,7 +66,19 @@ impl Server {
         let yaml = head + &yaml.replace("$FOLDER", folder.path().to_str().unwrap());
         fs::write(folder.path().join("hydrant.yaml"), yaml).unwrap();
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self { child: None, folder, port, variables }
+        Self { child: None, folder, port, admin: None, certificate: None, variables }
+    }
+
+    /// Has it speak HTTPS with a certificate and a key in its folder, and answer operators on a port of their own.
+    pub(crate) fn use_https(&mut self, certificate: &str, key: &str) {
+        let admin = free_port();
+        let head = format!(
+            "server:\n  admin: 127.0.0.1:{admin}\n  tls: {{ certificate: {certificate}, private_key: {{ file: {key} }} }}\n"
+        );
+        let yaml = fs::read_to_string(self.path("hydrant.yaml")).unwrap();
+        fs::write(self.path("hydrant.yaml"), yaml.replacen("server:\n", &head, 1)).unwrap();
+        self.admin = Some(admin);
+        self.certificate = Some(self.path(certificate));
     }
 
     /// Starts it and waits until it takes records.
@@ -162,9 +178,14 @@ impl Server {
 
     /// Sends SIGTERM and does not wait.
     pub(crate) fn ask_to_stop(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let id = self.child.as_ref().unwrap().id();
         let pid = rustix::process::Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Kills it, as a crash would.
@@ -182,7 +203,13 @@ impl Server {
 
     /// Where its API listens.
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
+    }
+
+    /// What its clients must trust, if it speaks HTTPS.
+    pub(crate) fn certificate(&self) -> Option<&Path> {
+        self.certificate.as_deref()
     }
 
     /// Its data directory.
@@ -205,9 +232,10 @@ impl Server {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
-    /// The answer to a GET, if there is one.
+    /// The answer to an operator's GET, if there is one.
     pub(crate) fn get(&self, path: &str) -> Option<Answer> {
-        let mut connection = Connection::to(&self.endpoint(), PATIENCE).unwrap();
+        let operators = format!("http://127.0.0.1:{}", self.admin.unwrap_or(self.port));
+        let mut connection = Connection::to(&operators, PATIENCE).unwrap();
         let head = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", connection.host());
         connection.send(head.as_bytes(), b"").ok()
     }
@@ -233,13 +261,22 @@ impl Server {
 
     /// A connection for signed puts.
     pub(crate) fn producer(&self) -> Producer {
-        Producer::new(&Target {
+        Producer::new(&self.target()).unwrap()
+    }
+
+    /// Where records are put, and as whom.
+    pub(crate) fn target(&self) -> Target {
+        Target {
             endpoint: self.endpoint(),
             region: "us-east-1".to_owned(),
             access_key_id: ACCESS_KEY_ID.to_owned(),
             secret_access_key: SECRET.to_owned(),
-        })
-        .unwrap()
+        }
+    }
+
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
     }
 }
 

@@ -95,6 +95,7 @@ pub(crate) fn aws(server: &Server, arguments: &[&str]) -> serde_json::Value {
 
 /// Gives a command what SDKs read from the environment, and nothing of the machine's own profiles.
 fn as_producer<'a>(command: &'a mut Command, server: &Server) -> &'a mut Command {
+    command.envs(server.certificate().map(|certificate| ("AWS_CA_BUNDLE", certificate)));
     command.envs([
         ("AWS_ENDPOINT_URL", server.endpoint().as_str()),
         ("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID),

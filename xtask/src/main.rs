@@ -7,6 +7,7 @@
 //! | `test` | starts those servers, runs every test against them, stops them |
 //! | `check` | the gates: format, lints, docs, supply chain, Compose file |
 //! | `torture` | kills the server under load, and has the oracle judge what became of the records |
+//! | `hostile` | measures what clients that mean harm cost the others |
 //! | `bench` | measures the server into MinIO |
 //! | `without-fsync` | runs a program whose fsyncs succeed and do nothing |
 
@@ -16,6 +17,7 @@
 mod bench;
 mod cargo;
 mod check;
+mod hostile;
 mod kit;
 mod machine;
 mod node;
@@ -49,6 +51,8 @@ enum Command {
     Check(check::Args),
     /// Kills the server again and again under load; red unless every record is where it belongs, once.
     Torture(torture::Args),
+    /// Holds idle connections by the thousand; red when healthy clients wait too long for it.
+    Hostile(hostile::Args),
     /// Measures throughput, latency, CPU and memory of the server into MinIO.
     Bench(bench::Args),
     /// Runs a program whose fsyncs succeed and do nothing.
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Torture(args) => torture::run(&args),
+        Command::Hostile(args) => hostile::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::WithoutFsync(args) => unsynced::run(&args),
     };

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use hydrant_kit::load::put::Target;
-use hydrant_kit::load::{bench, witnessed};
+use hydrant_kit::load::{bench, idle, witnessed};
 use serde::Serialize;
 
 #[derive(Parser)]
@@ -64,6 +64,23 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// What a crowd of idle connections costs healthy clients
+    Idle {
+        #[arg(long)]
+        stream: String,
+        /// Healthy clients.
+        #[arg(long, default_value_t = 4)]
+        clients: usize,
+        /// Idle connections.
+        #[arg(long, default_value_t = 10_000)]
+        crowd: usize,
+        /// Seconds without the crowd, and again with it.
+        #[arg(long, default_value_t = 10.0)]
+        seconds: f64,
+        /// The server's process, to look at its memory.
+        #[arg(long)]
+        server: Option<u32>,
+    },
     /// Records that the oracle gives names to, until stdin ends
     Witnessed {
         /// The oracle, HOST:PORT.
@@ -99,6 +116,10 @@ fn main() -> anyhow::Result<()> {
                 (None, None) => bench::Until::Elapsed(Duration::try_from_secs_f64(seconds)?),
             };
             print(&bench::run(&bench::Plan { target, streams: stream, connections, record_bytes, batch, until, seed })?)
+        }
+        Command::Idle { stream, clients, crowd, seconds, server } => {
+            let time = Duration::try_from_secs_f64(seconds)?;
+            print(&idle::run(&idle::Plan { target, stream, clients, crowd, time, server })?)
         }
         Command::Witnessed { oracle, connections_per_stream, pause_ms } => {
             let orders =

@@ -1,0 +1,6 @@
+//! See `targets::batch`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| hydrant_fuzz::batch(bytes));

@@ -1,0 +1,6 @@
+//! See `targets::log_segment`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| hydrant_fuzz::log_segment(bytes));
