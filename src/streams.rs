@@ -1,7 +1,7 @@
 //! The directory of live streams: what the API, the metrics and the commands see of them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hydrant_core::{Position, Span, Timestamp};
@@ -181,11 +181,26 @@ impl LiveStream {
     }
 }
 
-/// How a stream is: its state for `/ready`, kept by its loops.
+/// How a stream is: its state for `/ready`, kept by its loops, each part by one of them.
 #[derive(Debug, Default)]
 pub struct Health {
-    state: Mutex<State>,
+    parts: Mutex<[State; PARTS]>,
 }
+
+/// What of a stream may be ill by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The lane as a whole.
+    Lane,
+    /// What packing reads from.
+    Log,
+    /// What delivery reads from.
+    Outbox,
+    /// Where batches go.
+    Destination,
+}
+
+const PARTS: usize = 4;
 
 /// The states of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -213,13 +228,32 @@ pub struct Ailment {
 }
 
 impl Health {
-    /// The state now.
+    /// The state now: that of the part which is worst, and of such parts the first.
     pub fn state(&self) -> State {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let parts = self.parts();
+        let failed = parts.iter().find(|state| matches!(state, State::Failed(_)));
+        let ill = failed.or_else(|| parts.iter().find(|state| **state != State::Healthy));
+        ill.cloned().unwrap_or_default()
     }
 
-    /// Replaces the state; gives back the one before.
-    pub fn set(&self, state: State) -> State {
-        std::mem::replace(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner), state)
+    /// Replaces the state of one part.
+    pub fn report(&self, part: Part, state: State) {
+        if let Some(place) = self.parts().get_mut(part as usize) {
+            *place = state;
+        }
+    }
+
+    /// The state of one part.
+    pub fn of(&self, part: Part) -> State {
+        self.parts().get(part as usize).cloned().unwrap_or_default()
+    }
+
+    /// Replaces the state of the lane as a whole, and forgets what ailed its parts: they begin anew.
+    pub fn set(&self, lane: State) {
+        *self.parts() = [lane, State::Healthy, State::Healthy, State::Healthy];
+    }
+
+    fn parts(&self) -> MutexGuard<'_, [State; PARTS]> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

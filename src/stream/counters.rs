@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use hydrant_core::Timestamp;
-use hydrant_storage::outbox::{Header, Outbox};
+use hydrant_storage::outbox::Outbox;
 use hydrant_storage::timing::Histogram;
 
 use super::buffer::Reason;
@@ -87,13 +87,13 @@ impl Counters {
         self.sealed_count(reason).get()
     }
 
-    /// Counts a batch that is owed no more.
-    pub fn settled(&self, header: &Header, is_dead_letter: bool) {
+    /// Counts a batch of that many records and bytes before compression that is owed no more.
+    pub fn settled(&self, records: u64, raw_bytes: u64, is_dead_letter: bool) {
         if is_dead_letter {
-            self.records_refused.add(header.records);
+            self.records_refused.add(records);
         } else {
-            self.records_out.add(header.records);
-            self.bytes_out.add(header.raw_bytes);
+            self.records_out.add(records);
+            self.bytes_out.add(raw_bytes);
             self.batches_out.add(1);
         }
     }

@@ -7,28 +7,29 @@
 //!   sealed ──> owed ──turn──> attempt in flight ──verdict──> settle: ledger, then unlink
 //!               ^  ^                              │
 //!               │  └──────────── again ───────────┤
-//!               └─ turned to the other store ─────┘ refused, or its time is over: ledger first
+//!               ├─ turned to the other store ─────┤ refused, or its time is over: ledger first
+//!               └─ packed again, or lost ─────────┘ its file is damaged: set aside, then the ledger
 //! ```
 //!
-//! What follows an attempt stands in [`send`](super::send). An attempt that panics or is dropped says nothing, so its
-//! batch stays owed. Never reads the log, and never changes the bytes of a batch.
+//! One attempt is a [`Flight`]; what follows it stands in [`send`](super::send). Never reads the log, and never changes
+//! the bytes of a batch.
 
-use std::collections::{BTreeSet, HashMap};
-use std::panic::AssertUnwindSafe;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use hydrant_core::{BatchId, Blob, Fault, FaultCode, Object, ObjectSink, Position, Verdict};
-use hydrant_storage::ledger::{Checkpoint, Entry, Ledger, LedgerError};
+use hydrant_core::{BatchId, Fault, ObjectSink, Position, Timestamp, Verdict};
+use hydrant_storage::ledger::{Checkpoint, Entry, GivenBack, Ledger, LedgerError};
 use hydrant_storage::log::Log;
 use hydrant_storage::outbox::{Content, Header, Outbox};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
+use super::again::Again;
 use super::counters::Counters;
+use super::flight::{Flight, Landing};
 use super::health::Ward;
 use super::pack::Packed;
 use super::send::{Next, Tries, Turns};
@@ -36,8 +37,6 @@ use super::{Edges, LaneError, sleep_until};
 use crate::config::spec::RetryFor;
 use crate::encode::name::{ErrorPrefix, ErrorType, NameParts};
 
-/// Longest attempt. Sinks have shorter time-outs of their own; this one catches a sink that forgot.
-const ATTEMPT_MAX: Duration = Duration::from_mins(15);
 /// How long a checkpoint waits at least after the last one, when there is something that the log may forget.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// Batches owed that make a checkpoint rarer by another [`CHECKPOINT_EVERY`].
@@ -77,6 +76,8 @@ pub struct Parts {
     pub retry_for: RetryFor,
     /// Sealed batches come from here.
     pub packed: mpsc::Receiver<Packed>,
+    /// Records whose batch is gone go back to the packing loop here.
+    pub again: Arc<Again>,
     /// Told whether an attempt could start now.
     pub room: watch::Sender<bool>,
     /// Told the position below which everything is settled.
@@ -114,13 +115,14 @@ impl Destination {
     }
 }
 
-/// A batch that is owed.
+/// A batch that is owed: no more of it than its waiting needs, for there may be very many. The rest stands in its file.
 #[derive(Debug)]
 struct Owed {
-    header: Header,
+    first: Position,
+    records: u64,
+    raw_bytes: u64,
+    oldest_arrival: Timestamp,
     tries: Tries,
-    /// Its key in the dead-letter store, once it was turned there.
-    redirected: Option<String>,
     /// Whether the ledger knows it.
     is_recorded: bool,
 }
@@ -133,7 +135,11 @@ pub struct Deliver {
     owed: HashMap<BatchId, Owed>,
     /// The first record of each owed batch, to know below which position everything is settled.
     owed_from: BTreeSet<(Position, BatchId)>,
-    flights: JoinSet<(BatchId, Verdict)>,
+    flights: JoinSet<(BatchId, Landing)>,
+    /// Owed batches whose file the disk did not give at their last attempts, and how many such there were.
+    unreadable: HashMap<BatchId, u32>,
+    /// Owed batches whose file is damaged, and how. They leave with the next checkpoint.
+    damaged: BTreeMap<BatchId, String>,
     ledger: Option<Ledger>,
     /// What the ledger says, or will say when the entries below are written.
     state: Checkpoint,
@@ -143,7 +149,7 @@ pub struct Deliver {
     write_not_before: Duration,
     /// Batches to unlink once the entries are durable.
     settling: Vec<BatchId>,
-    /// Batches that are unlinked; they leave the ledger when that is durable.
+    /// Batches that are unlinked; they leave the state when that is durable.
     unlinked: Vec<BatchId>,
     /// Batches that may be sent to the dead-letter store once the entries are durable.
     turned: Vec<BatchId>,
@@ -161,6 +167,8 @@ impl Deliver {
             owed: HashMap::new(),
             owed_from: BTreeSet::new(),
             flights: JoinSet::new(),
+            unreadable: HashMap::new(),
+            damaged: BTreeMap::new(),
             ledger: Some(ledger),
             checkpointed: (parts.edges.clock.monotonic(), state.forget),
             state,
@@ -173,8 +181,7 @@ impl Deliver {
             parts,
         };
         for Found { header, is_recorded } in found {
-            let redirected = deliver.state.batches.get(&header.batch).and_then(|state| state.redirected.clone());
-            deliver.owe(header, redirected, is_recorded);
+            deliver.owe(&header, is_recorded);
         }
         deliver.advance();
         deliver
@@ -202,16 +209,17 @@ impl Deliver {
             tokio::select! {
                 biased; // stop first, then what has landed, then what is new
                 () = stop.cancelled(), if deadline.is_none() => deadline = Some(self.now() + self.parts.grace),
-                Some(landed) = self.flights.join_next() => self.landed(landed.map_err(LaneError::panicked)?)?,
+                Some(landed) = self.flights.join_next() => self.landed(landed.map_err(LaneError::panicked)?).await?,
                 packed = self.parts.packed.recv(), if !self.is_packing_over => self.packed(packed)?,
                 () = sleep_until(&*self.parts.edges.clock, wake) => if deadline.is_some() { break },
                 () = sleep_until(&*self.parts.edges.clock, checkpoint_due) => {}
             }
-            self.take_what_is_ready()?;
+            self.take_what_is_ready().await?;
             self.write().await?;
+            self.give_back().await?;
         }
         self.flights.abort_all(); // past the grace period: silence means not delivered
-        self.checkpoint().await
+        self.checkpoint().await.map(drop)
     }
 
     fn now(&self) -> Duration {
@@ -220,10 +228,10 @@ impl Deliver {
 
     // Events.
 
-    fn take_what_is_ready(&mut self) -> Result<(), LaneError> {
+    async fn take_what_is_ready(&mut self) -> Result<(), LaneError> {
         for _ in 0..EVENTS_TOGETHER_MAX {
             if let Some(landed) = self.flights.try_join_next() {
-                self.landed(landed.map_err(LaneError::panicked)?)?;
+                self.landed(landed.map_err(LaneError::panicked)?).await?;
             } else if let Ok(packed) = self.parts.packed.try_recv() {
                 self.packed(Some(packed))?;
             } else {
@@ -236,8 +244,8 @@ impl Deliver {
     fn packed(&mut self, packed: Option<Packed>) -> Result<(), LaneError> {
         match packed {
             Some(Packed::Batch(header)) => {
-                self.state.apply(&sealed(&header))?;
-                self.owe(*header, None, false);
+                self.state.apply(&Entry::Sealed { batch: header.batch, pieces: header.pieces.clone() })?;
+                self.owe(&header, false);
             }
             Some(Packed::Gap(span)) => self.state.sealed_above.push_span(span),
             Some(Packed::Lost(lost)) => self.enter(Entry::Lost { span: lost.span, why: lost.why })?,
@@ -254,18 +262,64 @@ impl Deliver {
         }
     }
 
-    fn owe(&mut self, header: Header, redirected: Option<String>, is_recorded: bool) {
-        let batch = header.batch;
-        let destination = if redirected.is_some() { &mut self.dead_letter } else { &mut self.primary };
+    fn owe(&mut self, header: &Header, is_recorded: bool) {
+        let &Header { batch, records, raw_bytes, oldest_arrival, .. } = header;
+        let first = header.pieces.hull().first;
+        let is_redirected = self.redirected(batch).is_some();
+        let destination = if is_redirected { &mut self.dead_letter } else { &mut self.primary };
         destination.turns.add(batch);
-        self.owed_from.insert((first_of(&header), batch));
-        self.owed.insert(batch, Owed { header, tries: Tries::default(), redirected, is_recorded });
+        self.owed_from.insert((first, batch));
+        let tries = Tries::default();
+        self.owed.insert(batch, Owed { first, records, raw_bytes, oldest_arrival, tries, is_recorded });
     }
 
-    fn landed(&mut self, (batch, verdict): (BatchId, Verdict)) -> Result<(), LaneError> {
+    /// The key in the dead-letter store of a batch that was turned there.
+    fn redirected(&self, batch: BatchId) -> Option<&String> {
+        self.state.batches.get(&batch).and_then(|state| state.redirected.as_ref())
+    }
+
+    fn release(&mut self, batch: BatchId) -> Option<Owed> {
+        let owed = self.owed.remove(&batch)?;
+        self.owed_from.remove(&(owed.first, batch));
+        Some(owed)
+    }
+
+    async fn landed(&mut self, (batch, landing): (BatchId, Landing)) -> Result<(), LaneError> {
+        let is_dead_letter = self.redirected(batch).is_some();
+        if let Landing::Unreadable(fault) = &landing {
+            self.unreadable(batch, fault, is_dead_letter);
+            return Ok(());
+        }
+        if self.unreadable.remove(&batch).is_some() && self.unreadable.is_empty() {
+            self.parts.ward.readable();
+        }
+        match landing {
+            Landing::Answered(verdict) => self.answered(batch, verdict, is_dead_letter).await,
+            Landing::Unreadable(_) => Ok(()),
+            Landing::Damaged(why) => {
+                let destination = if is_dead_letter { &mut self.dead_letter } else { &mut self.primary };
+                destination.turns.ended(false);
+                self.damaged.insert(batch, why);
+                Ok(())
+            }
+        }
+    }
+
+    /// The disk did not give a batch. The destination has no part in it, so this counts for nothing there.
+    fn unreadable(&mut self, batch: BatchId, fault: &Fault, is_dead_letter: bool) {
+        let now = self.now();
+        let failed = self.unreadable.entry(batch).or_default();
+        *failed = failed.saturating_add(1);
+        let tries = Tries { failed: *failed, failing_since: None };
+        let destination = if is_dead_letter { &mut self.dead_letter } else { &mut self.primary };
+        destination.turns.again(batch, tries, fault, now, self.parts.edges.entropy.fraction());
+        self.parts.counters.attempts_failed.add(1);
+        self.parts.ward.unreadable(batch, fault, now);
+    }
+
+    async fn answered(&mut self, batch: BatchId, verdict: Verdict, is_dead_letter: bool) -> Result<(), LaneError> {
         let now = self.now();
         let Some(owed) = self.owed.get_mut(&batch) else { return Ok(()) };
-        let is_dead_letter = owed.redirected.is_some();
         let (destination, retry_for) = if is_dead_letter {
             (&mut self.dead_letter, RetryFor::Forever)
         } else {
@@ -297,52 +351,61 @@ impl Deliver {
                 }
                 destination.turns.ended(is_refused);
                 self.parts.counters.attempts_failed.add(1);
-                self.redirect(batch, &fault)
+                self.redirect(batch, &fault).await
             }
         }
     }
 
     fn settle(&mut self, batch: BatchId, is_dead_letter: bool) -> Result<(), LaneError> {
-        let Some(owed) = self.owed.remove(&batch) else { return Ok(()) };
-        self.owed_from.remove(&(first_of(&owed.header), batch));
-        self.record(&owed);
+        let Some(owed) = self.release(batch) else { return Ok(()) };
+        self.record(batch, owed.is_recorded);
         self.enter(Entry::Settled { batch })?;
         self.settling.push(batch);
-        self.parts.counters.settled(&owed.header, is_dead_letter);
+        self.parts.counters.settled(owed.records, owed.raw_bytes, is_dead_letter);
         self.parts.ward.delivered(is_dead_letter);
-        debug!(%batch, records = owed.header.records, dead_letter = is_dead_letter, "settled");
+        debug!(%batch, records = owed.records, dead_letter = is_dead_letter, "settled");
         Ok(())
     }
 
-    fn redirect(&mut self, batch: BatchId, fault: &Fault) -> Result<(), LaneError> {
-        let Some(mut owed) = self.owed.remove(&batch) else { return Ok(()) };
+    /// Turns a batch to the dead-letter store, for good.
+    async fn redirect(&mut self, batch: BatchId, fault: &Fault) -> Result<(), LaneError> {
+        let outbox = self.parts.outbox.clone();
+        let read = self.parts.edges.pool.block(move || outbox.read(batch)).await.map_err(LaneError::panicked)?;
+        let header = match read {
+            Ok((header, _)) => header,
+            Err(error) => {
+                // The next attempt meets it again, and tells damage from a disk that does not answer.
+                debug!(%batch, %error, "a batch could not be read to be redirected");
+                self.primary.turns.add(batch);
+                return Ok(());
+            }
+        };
         let key = self.parts.error_prefix.key(
             ErrorType::DeliveryFailed,
             &NameParts {
                 stream: &self.parts.stream,
-                version: owed.header.sink.version,
-                oldest_arrival: owed.header.oldest_arrival,
+                version: header.sink.version,
+                oldest_arrival: header.oldest_arrival,
                 batch,
-                extension: extension(&owed.header.content),
+                extension: extension(&header.content),
             },
         );
+        let Some(owed) = self.owed.get_mut(&batch) else { return Ok(()) };
         warn!(%batch, attempts = owed.tries.failed, error = %fault, %key, "object goes to the dead-letter store");
-        self.record(&owed);
-        self.enter(Entry::Redirected { batch, key: key.clone() })?;
+        owed.tries = Tries::default();
+        let is_recorded = std::mem::replace(&mut owed.is_recorded, true);
+        self.record(batch, is_recorded);
+        self.enter(Entry::Redirected { batch, key })?;
         self.turned.push(batch);
         self.parts.counters.batches_redirected.add(1);
-        owed.is_recorded = true;
-        owed.redirected = Some(key);
-        owed.tries = Tries::default();
-        self.owed.insert(batch, owed);
         Ok(())
     }
 
     /// A batch's first entry says what lies in it; every other one comes behind. The state has heard of it when it
     /// was packed.
-    fn record(&mut self, owed: &Owed) {
-        if !owed.is_recorded {
-            self.entries.push(sealed(&owed.header));
+    fn record(&mut self, batch: BatchId, is_recorded: bool) {
+        if let Some(state) = self.state.batches.get(&batch).filter(|_| !is_recorded) {
+            self.entries.push(Entry::Sealed { batch, pieces: state.pieces.clone() });
         }
     }
 
@@ -367,37 +430,21 @@ impl Deliver {
     }
 
     fn fly(&mut self, batch: BatchId, sink: Arc<dyn ObjectSink>) {
-        let Some(owed) = self.owed.get(&batch) else { return };
-        let (header, redirected) = (owed.header.clone(), owed.redirected.clone());
-        let intended = self.parts.primary.destination();
-        let (outbox, pool) = (self.parts.outbox.clone(), self.parts.edges.pool.clone());
-        let attempt = async move {
-            let body = match pool.block(move || outbox.body(batch)).await {
-                Ok(Ok(body)) => pool.blob(body),
-                Ok(Err(error)) => {
-                    return Verdict::Retry(Fault::new(FaultCode::Damaged, format!("batch file: {error}")));
-                }
-                Err(failed) => return Verdict::Retry(Fault::new(FaultCode::Internal, failed.to_string())),
-            };
-            sink.place(&object(header, redirected, &intended, body)).await
+        let flight = Flight {
+            batch,
+            redirected: self.redirected(batch).cloned(),
+            intended: self.parts.primary.destination(),
+            outbox: self.parts.outbox.clone(),
+            pool: self.parts.edges.pool.clone(),
+            sink,
         };
-        self.flights.spawn(async move {
-            let guarded = tokio::time::timeout(ATTEMPT_MAX, AssertUnwindSafe(attempt).catch_unwind()).await;
-            let verdict = match guarded {
-                Ok(Ok(verdict)) => verdict,
-                Ok(Err(_panic)) => Verdict::Retry(Fault::new(FaultCode::Internal, "the attempt panicked")),
-                Err(_elapsed) => {
-                    Verdict::Retry(Fault::new(FaultCode::TimedOut, format!("no answer in {} s", ATTEMPT_MAX.as_secs())))
-                }
-            };
-            (batch, verdict)
-        });
+        self.flights.spawn(flight.fly());
     }
 
     fn wake_at(&self) -> Option<Duration> {
         let primary = self.primary.turns.wake_at(self.primary.most);
         let dead_letter = self.dead_letter.turns.wake_at(self.dead_letter.most);
-        let unwritten = (!self.entries.is_empty()).then_some(self.write_not_before);
+        let unwritten = (!self.entries.is_empty() || !self.damaged.is_empty()).then_some(self.write_not_before);
         primary.into_iter().chain(dead_letter).chain(unwritten).min()
     }
 
@@ -414,7 +461,7 @@ impl Deliver {
         let below = self.settled_below();
         self.parts.settled.send_if_modified(|settled| std::mem::replace(settled, below) != below);
         let oldest = self.owed_from.first().and_then(|(_, batch)| self.owed.get(batch));
-        self.parts.counters.oldest_sealed_ms.set(oldest.map_or(0, |owed| owed.header.oldest_arrival.as_millis()));
+        self.parts.counters.oldest_sealed_ms.set(oldest.map_or(0, |owed| owed.oldest_arrival.as_millis()));
         self.parts.counters.batches_waiting.set(self.owed.len() as u64);
     }
 
@@ -480,22 +527,23 @@ impl Deliver {
     }
 
     /// Writes the state as a new ledger file, then lets the log forget what every later start will skip. Without room
-    /// the old file goes on.
-    async fn checkpoint(&mut self) -> Result<(), LaneError> {
+    /// the old file goes on. Says whether all that the loop knows is durable now.
+    async fn checkpoint(&mut self) -> Result<bool, LaneError> {
         self.write().await?;
         self.checkpointed.0 = self.now();
         if !self.entries.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
-        let mut state = self.state.clone();
-        for batch in &self.unlinked {
-            state.unlinked(*batch);
-        }
+        let mut state = std::mem::take(&mut self.state); // not cloned: it names every batch that is owed
+        let unlinked = std::mem::take(&mut self.unlinked);
         let (outbox, log) = (self.parts.outbox.clone(), self.parts.log.clone());
         let forget = state.forget;
         let (state, written) = self
             .with_ledger(move |ledger| {
                 outbox.sync().map_err(LaneError::OutboxFolder)?; // settled batches leave when their unlink is durable
+                for batch in unlinked {
+                    state.unlinked(batch);
+                }
                 let written = ledger.checkpoint(&state);
                 if written.is_ok()
                     && let Err(error) = log.forget(forget)
@@ -505,23 +553,74 @@ impl Deliver {
                 Ok((state, written))
             })
             .await?;
+        self.state = state;
         match written {
             Ok(()) => {
-                self.state = state;
-                self.unlinked.clear();
                 for owed in self.owed.values_mut() {
                     owed.is_recorded = true;
                 }
                 self.checkpointed.1 = forget;
-                Ok(())
+                Ok(true)
             }
             Err(error) if passes(&error) => {
                 warn!(%error, "no checkpoint: the ledger has no room for a new file");
-                Ok(())
+                Ok(false)
             }
             Err(error) => Err(error.into()),
         }
     }
+
+    // Damage.
+
+    /// Gives damaged batches up. First their files get another name, for a start would adopt one that lies there and
+    /// that the ledger does not owe; a start that finds none of them and a ledger that owes them does the same as this.
+    /// Then the ledger; and when that is durable, and only then, their records may be packed again.
+    async fn give_back(&mut self) -> Result<(), LaneError> {
+        if self.damaged.is_empty() || self.now() < self.write_not_before {
+            return Ok(());
+        }
+        let (outbox, batches) = (self.parts.outbox.clone(), self.damaged.keys().copied().collect::<Vec<_>>());
+        let aside = self.parts.edges.pool.block(move || set_aside(&outbox, batches));
+        if !aside.await.map_err(LaneError::panicked)?? {
+            self.write_not_before = self.now() + NO_ROOM_WAIT;
+            return Ok(());
+        }
+        let mut before = self.state.clone();
+        let kept_from = self.parts.log.first_kept();
+        let mut given = Vec::new();
+        for batch in self.damaged.keys() {
+            given.extend(self.state.give_back(*batch, kept_from).map(|given| (*batch, given)));
+        }
+        if !self.checkpoint().await? {
+            // Settled batches may have left meanwhile.
+            let state = &self.state.batches;
+            before.batches.retain(|batch, _| state.contains_key(batch) || self.damaged.contains_key(batch));
+            self.state = before;
+            self.write_not_before = self.now() + NO_ROOM_WAIT;
+            return Ok(());
+        }
+        for (batch, GivenBack { again, lost, hull }) in given {
+            let why = self.damaged.remove(&batch).unwrap_or_default();
+            error!(stream = self.parts.stream, %batch, why, records = %hull, again = again.len(), lost, "a batch file is damaged");
+            self.release(batch);
+            self.parts.counters.records_lost.add(lost);
+            self.parts.again.add(&again);
+        }
+        self.damaged.clear();
+        Ok(())
+    }
+}
+
+/// Gives the files of damaged batches another name, durably; says whether all have one now.
+fn set_aside(outbox: &Outbox, batches: Vec<BatchId>) -> Result<bool, LaneError> {
+    for batch in batches {
+        if let Err(error) = outbox.set_aside(batch) {
+            outbox.sync().map_err(LaneError::OutboxFolder)?; // unless it was just a name that could not be changed
+            warn!(%batch, %error, "a damaged batch file could not be set aside; it is tried again");
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether the same call may succeed later, and everything is as it was.
@@ -543,39 +642,9 @@ fn unlink(outbox: &Outbox, settled: Vec<BatchId>) -> Vec<BatchId> {
     unlinked
 }
 
-fn sealed(header: &Header) -> Entry {
-    Entry::Sealed { batch: header.batch, pieces: header.pieces.clone() }
-}
-
-fn first_of(header: &Header) -> Position {
-    header.pieces.hull().first
-}
-
-/// The object that a batch file holds, under the name that it has at its destination.
-fn object(header: Header, redirected: Option<String>, intended: &str, body: Arc<dyn Blob>) -> Object {
-    let Content::Object { key, content_type, content_encoding, mut metadata } = header.content;
-    let key = match redirected {
-        None => key,
-        Some(redirected) => {
-            metadata.push(("hydrant-intended-store".to_owned(), visible(intended)));
-            metadata.push(("hydrant-intended-key".to_owned(), visible(&key)));
-            redirected
-        }
-    };
-    Object { batch: header.batch, key, content_type, content_encoding, metadata, body }
-}
-
 /// The extension that an object's key ends with, its dot included.
 fn extension(content: &Content) -> &str {
     let Content::Object { key, .. } = content;
     let name = key.rsplit('/').next().unwrap_or(key);
     name.rfind('.').map_or("", |dot| &name[dot..])
-}
-
-/// Percent-encodes what may not stand in a metadata value, the percent sign included.
-fn visible(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
-    text.bytes()
-        .map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
 }

@@ -2,16 +2,17 @@
 //!
 //! What an operator can mend (a wrong password, a missing bucket, a full disk) degrades a stream at once; what
 //! usually passes by itself (a busy or restarting destination) when it has lasted for a while. The first delivery to
-//! the same destination makes it well. A degraded stream goes on taking records.
+//! the same destination makes it well. A disk that does not give what lies on it degrades a stream too, until it does.
+//! A degraded stream goes on taking records.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hydrant_core::{Clock, Fault, FaultCode};
+use hydrant_core::{BatchId, Clock, Fault};
 use tracing::{error, info};
 
 use super::send::Turns;
-use crate::streams::{Ailment, Health, State};
+use crate::streams::{Ailment, Health, Part, State};
 
 /// How long a fault that passes by itself may last before somebody should look.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,20 +26,19 @@ pub struct Ward {
     health: Arc<Health>,
     clock: Arc<dyn Clock>,
     ill: Option<Ill>,
+    unreadable_said_at: Option<Duration>,
 }
 
 #[derive(Debug)]
 struct Ill {
     is_dead_letter: bool,
-    /// A batch file is damaged: another batch's delivery mends nothing.
-    is_damage: bool,
     said_at: Duration,
 }
 
 impl Ward {
     /// A ward for a stream that is well.
     pub fn new(stream: &str, health: Arc<Health>, clock: Arc<dyn Clock>) -> Self {
-        Self { stream: stream.to_owned(), health, clock, ill: None }
+        Self { stream: stream.to_owned(), health, clock, ill: None, unreadable_said_at: None }
     }
 
     /// An attempt failed at `now`, for the destination with these turns.
@@ -47,27 +47,50 @@ impl Ward {
         if !fault.code.is_for_operators() && !lasts {
             return;
         }
-        let is_due = self.ill.as_ref().is_none_or(|ill| now.saturating_sub(ill.said_at) >= REMIND_EVERY);
-        if !is_due {
+        if !is_due(self.ill.as_ref().map(|ill| ill.said_at), now) {
             return;
         }
-        let since = match self.health.state() {
-            State::Degraded(ailment) => ailment.since,
-            State::Healthy | State::Failed(_) => self.clock.now(),
-        };
         let store = if is_dead_letter { "dead-letter store" } else { "destination" };
         error!(stream = self.stream, code = fault.code.as_str(), attempts = turns.failures(), error = %fault, "the {store} does not take records; they are kept and tried again");
-        let message = format!("{store}: {}", fault.message);
-        self.health.set(State::Degraded(Ailment { since, code: fault.code.as_str(), message, is_final: false }));
-        self.ill = Some(Ill { is_dead_letter, is_damage: fault.code == FaultCode::Damaged, said_at: now });
+        self.degrade(Part::Destination, fault.code.as_str(), format!("{store}: {}", fault.message));
+        self.ill = Some(Ill { is_dead_letter, said_at: now });
     }
 
     /// A delivery succeeded.
     pub fn delivered(&mut self, is_dead_letter: bool) {
-        if self.ill.as_ref().is_some_and(|ill| ill.is_dead_letter == is_dead_letter && !ill.is_damage) {
+        if self.ill.as_ref().is_some_and(|ill| ill.is_dead_letter == is_dead_letter) {
             self.ill = None;
-            self.health.set(State::Healthy);
+            self.health.report(Part::Destination, State::Healthy);
             info!(stream = self.stream, "delivery goes on again");
         }
     }
+
+    /// The disk did not give a batch at `now`.
+    pub fn unreadable(&mut self, batch: BatchId, fault: &Fault, now: Duration) {
+        if is_due(self.unreadable_said_at, now) {
+            error!(stream = self.stream, %batch, error = %fault, "the disk does not give a sealed batch; it is kept and tried again");
+            self.degrade(Part::Outbox, "unreadable", format!("batch {batch}: {}", fault.message));
+            self.unreadable_said_at = Some(now);
+        }
+    }
+
+    /// All batches that the disk did not give have been read since, or given up.
+    pub fn readable(&mut self) {
+        self.unreadable_said_at = None;
+        self.health.report(Part::Outbox, State::Healthy);
+        info!(stream = self.stream, "the disk gives all batches again");
+    }
+
+    fn degrade(&self, part: Part, code: &'static str, message: String) {
+        let since = match self.health.of(part) {
+            State::Degraded(ailment) => ailment.since,
+            State::Healthy | State::Failed(_) => self.clock.now(),
+        };
+        self.health.report(part, State::Degraded(Ailment { since, code, message, is_final: false }));
+    }
+}
+
+/// Whether what was said then is to be said again.
+fn is_due(said_at: Option<Duration>, now: Duration) -> bool {
+    said_at.is_none_or(|said_at| now.saturating_sub(said_at) >= REMIND_EVERY)
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hydrant_core::{BatchId, ObjectSink, Position};
-use hydrant_storage::ledger::{Checkpoint, DamagedBatch, Entry, Ledger, Recovery};
+use hydrant_core::{ObjectSink, Position};
+use hydrant_storage::ledger::{Checkpoint, DamagedBatch, Entry, GivenBack, Ledger, Recovery};
 use hydrant_storage::log::Log;
 use hydrant_storage::outbox::Outbox;
 use hydrant_storage::space::Share;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
+use super::again::Again;
 use super::budget::Account;
 use super::counters::Counters;
 use super::deliver::{self, Deliver, Found, Start};
@@ -77,6 +78,8 @@ pub struct OpenLane {
     state: Checkpoint,
     found: Vec<Found>,
     floor: Position,
+    /// Records that are lost with damaged batches.
+    lost: u64,
 }
 
 impl OpenLane {
@@ -110,23 +113,22 @@ impl OpenLane {
             state.apply(&sealed).map_err(|error| open_error(&error))?;
             found.push(Found { header, is_recorded: false });
         }
+        let mut lost = 0;
         if !damaged.is_empty() {
-            let batches: Vec<BatchId> = damaged.iter().map(|damaged| damaged.batch).collect();
-            for DamagedBatch { batch, why, .. } in damaged {
-                give_back(stream, &mut state, batch, &why);
+            // First the files: one that lies there and that the ledger does not owe is adopted by the next start.
+            for DamagedBatch { batch, .. } in &damaged {
+                outbox.set_aside(*batch).map_err(|error| open_error(&error))?;
             }
+            lost = damaged.into_iter().map(|damaged| give_back(stream, &mut state, damaged)).sum();
             // Before any of the records is sealed again: else a crash would give them back once more.
             ledger.checkpoint(&state).map_err(|error| open_error(&error))?;
             for found in &mut found {
                 found.is_recorded = true;
             }
-            for batch in batches {
-                outbox.set_aside(batch).map_err(|error| open_error(&error))?;
-            }
         }
         found.sort_by_key(|found| (found.header.pieces.hull().first, found.header.batch));
         let floor = highest.plus(1).max(state.forget);
-        Ok(Self { outbox, ledger, state, found, floor })
+        Ok(Self { outbox, ledger, state, found, floor, lost })
     }
 
     /// The lowest position that the log may give to a new record.
@@ -146,13 +148,11 @@ impl OpenLane {
 }
 
 /// A batch is gone. What the log still holds of it is packed again; the rest is lost, and counted.
-fn give_back(stream: &str, state: &mut Checkpoint, batch: BatchId, why: &str) {
-    let Some(gone) = state.batches.get(&batch) else { return };
-    let (kept, lost, hull) = (gone.pieces.clone(), gone.pieces_sealed - gone.pieces.len(), gone.hull);
-    state.sealed_above.remove(&kept);
-    state.lost_records += lost;
-    state.unlinked(batch);
-    error!(stream, %batch, why, records = %hull, again = kept.len(), lost, "a batch file is damaged");
+fn give_back(stream: &str, state: &mut Checkpoint, damaged: DamagedBatch) -> u64 {
+    let DamagedBatch { batch, why, .. } = damaged;
+    let Some(GivenBack { again, lost, hull }) = state.give_back(batch, state.forget) else { return 0 };
+    error!(stream, %batch, why, records = %hull, again = again.len(), lost, "a batch file is damaged");
+    lost
 }
 
 impl Lane {
@@ -213,10 +213,12 @@ impl Lane {
             info!(stream = self.spec.name, batches = open.found.len(), "batches are owed from before");
         }
         self.counters.watch_outbox(&open.outbox);
+        self.counters.records_lost.add(open.lost);
+        let again = Arc::new(Again::default());
         let (tell, packed) = mpsc::channel::<Packed>(PACKED_MAX);
         let (room_tx, room) = watch::channel(false);
-        let pack = Pack::new(self.pack_parts(&open, log, tell), room, self.drain.clone());
-        let parts = self.deliver_parts(&open, log, packed, room_tx);
+        let pack = Pack::new(self.pack_parts(&open, log, tell, &again), room, self.drain.clone());
+        let parts = self.deliver_parts(&open, log, packed, room_tx, again);
         let deliver = Deliver::new(Start { ledger: open.ledger, state: open.state, found: open.found }, parts);
         let halt = stop.child_token();
         let packing = AbortOnDropHandle::new(tokio::spawn(pack.run(halt.clone())));
@@ -235,7 +237,7 @@ impl Lane {
         }
     }
 
-    fn pack_parts(&self, open: &OpenLane, log: &Log, out: mpsc::Sender<Packed>) -> pack::Parts {
+    fn pack_parts(&self, open: &OpenLane, log: &Log, out: mpsc::Sender<Packed>, again: &Arc<Again>) -> pack::Parts {
         let SinkSpec::Objects(objects) = &self.spec.sink;
         let sealer = Sealer::new(self, objects, open.outbox.clone());
         pack::Parts {
@@ -246,6 +248,7 @@ impl Lane {
             delimiter: objects.delimiter,
             sealer: Arc::new(sealer),
             out,
+            again: Arc::clone(again),
             share: Arc::clone(&self.share),
             log_full: Arc::clone(&self.log_full),
             counters: Arc::clone(&self.counters),
@@ -260,6 +263,7 @@ impl Lane {
         log: &Log,
         packed: mpsc::Receiver<Packed>,
         room: watch::Sender<bool>,
+        again: Arc<Again>,
     ) -> deliver::Parts {
         deliver::Parts {
             stream: self.spec.name.clone(),
@@ -270,6 +274,7 @@ impl Lane {
             error_prefix: self.spec.dead_letter.error_prefix.clone(),
             retry_for: self.spec.retry_for,
             packed,
+            again,
             room,
             settled: self.settled.clone(),
             ward: Ward::new(&self.spec.name, Arc::clone(&self.health), Arc::clone(&self.edges.clock)),

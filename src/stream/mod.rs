@@ -24,6 +24,10 @@ pub mod seal;
 
 pub mod deliver;
 
+pub mod flight;
+
+pub mod again;
+
 pub mod send;
 
 pub mod retry;

@@ -6,7 +6,8 @@
 //! ```text
 //!   log ──slice──> rest ──records──> buffer ──full, due, pressed──> seals under way ──> delivery loop
 //!    ^                                                                   │
-//!    └──────────────── no room on disk: drop, go back to the watermark ──┘
+//!    └──────────────── no room on disk: drop, go back to the watermark ──┤
+//!    └──────────────── a batch is gone: the same, when its records are known to be open again
 //! ```
 //!
 //! Never sends anything, and never tells the log to forget: the delivery loop does when its ledger knows.
@@ -25,6 +26,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
+use super::again::Again;
 use super::budget::{Account, Grant};
 use super::buffer::{Buffer, Now, Reason};
 use super::counters::Counters;
@@ -74,6 +76,8 @@ pub struct Parts {
     pub sealer: Arc<Sealer>,
     /// Where sealed batches are told.
     pub out: mpsc::Sender<Packed>,
+    /// Records whose batch is gone come from here.
+    pub again: Arc<Again>,
     /// The stream's disk share.
     pub share: Arc<Share>,
     /// Told when an append was refused because the share is used up.
@@ -104,8 +108,9 @@ pub struct Pack {
     seals: JoinSet<Outcome>,
     /// Age seals wait until the log has been read up to here, or a long outage would make an object of each slice.
     catch_up_to: Position,
-    /// Until when packing waits, since there was no room on disk.
-    no_room: Option<Duration>,
+    /// When packing, which stands still until then, goes back to the watermark: there was no room on disk, or records
+    /// are to be packed again.
+    rewind_at: Option<Duration>,
     no_room_wait: Duration,
 }
 
@@ -126,7 +131,7 @@ impl Pack {
             read_to: watermark,
             seals: JoinSet::new(),
             catch_up_to: parts.log.end(),
-            no_room: None,
+            rewind_at: None,
             no_room_wait: NO_ROOM_WAIT_MIN,
             room,
             drain,
@@ -143,7 +148,7 @@ impl Pack {
             self.fill();
             self.seal_if_asked();
             self.parts.counters.oldest_buffered_ms.set(self.buffer.oldest_arrival().map_or(0, Timestamp::as_millis));
-            let may_read = self.rest.is_empty() && self.no_room.is_none();
+            let may_read = self.rest.is_empty() && self.rewind_at.is_none();
             let due = self.age_due();
             tokio::select! {
                 biased; // stop first, then what is finished, then what is new
@@ -151,12 +156,13 @@ impl Pack {
                 Some(done) = self.seals.join_next() => self.sealed(done.map_err(LaneError::panicked)?).await?,
                 () = self.parts.account.pressed() => self.seal(Reason::Pressure),
                 () = self.parts.log_full.notified() => self.make_room(),
+                () = self.parts.again.added() => self.rewind_at = Some(self.parts.clock.monotonic()),
                 () = sleep_until(&*self.parts.clock, due) => self.seal(Reason::Age),
                 read = finished(&mut self.reading) => self.took(read).await?,
                 grant = granted(&self.parts, self.read_to), if may_read && self.reading.is_none() => self.read(grant),
                 Ok(()) = self.room.changed() => {}
                 Ok(()) = self.drain.changed() => {}
-                () = sleep_until(&*self.parts.clock, self.no_room), if self.seals.is_empty() => self.rewind(),
+                () = sleep_until(&*self.parts.clock, self.rewind_at), if self.seals.is_empty() => self.rewind(),
             }
         }
         while let Some(done) = self.seals.join_next().await {
@@ -167,7 +173,7 @@ impl Pack {
 
     /// Moves records from the slice into the buffer until it is full and no further seal may start.
     fn fill(&mut self) {
-        while self.no_room.is_none()
+        while self.rewind_at.is_none()
             && let Some((frame, range)) = self.rest.front_mut()
         {
             let now = Now { wall: self.parts.clock.now(), monotonic: self.parts.clock.monotonic() };
@@ -190,7 +196,7 @@ impl Pack {
     }
 
     fn seal_if_asked(&mut self) {
-        if self.buffer.is_empty() || !self.may_seal() || self.no_room.is_some() {
+        if self.buffer.is_empty() || !self.may_seal() || self.rewind_at.is_some() {
             return;
         }
         let reason = if self.buffer.len() >= self.parts.hints.size.get() {
@@ -221,7 +227,7 @@ impl Pack {
     fn age_due(&self) -> Option<Duration> {
         let caught_up = self.read_to >= self.catch_up_to;
         let zero = self.parts.hints.interval.is_zero(); // sealed for room, not for age
-        if caught_up && !zero && self.no_room.is_none() && self.may_seal() { self.buffer.due() } else { None }
+        if caught_up && !zero && self.rewind_at.is_none() && self.may_seal() { self.buffer.due() } else { None }
     }
 
     fn may_seal(&self) -> bool {
@@ -229,7 +235,7 @@ impl Pack {
     }
 
     fn seal(&mut self, reason: Reason) {
-        if self.buffer.is_empty() || self.no_room.is_some() {
+        if self.buffer.is_empty() || self.rewind_at.is_some() {
             return;
         }
         let held = self.buffer.take();
@@ -250,9 +256,9 @@ impl Pack {
                 self.tell(Packed::Batch(Box::new(header))).await
             }
             Err(error @ (SealError::NoSpace(_) | SealError::NotCreated(_))) => {
-                if self.no_room.is_none() {
+                if self.rewind_at.is_none() {
                     warn!(%error, "no room on disk for a batch; packing waits");
-                    self.no_room = Some(self.parts.clock.monotonic() + self.no_room_wait);
+                    self.rewind_at = Some(self.parts.clock.monotonic() + self.no_room_wait);
                     self.no_room_wait = (self.no_room_wait * 2).min(NO_ROOM_WAIT_MAX);
                 }
                 Ok(())
@@ -261,9 +267,13 @@ impl Pack {
         }
     }
 
-    /// Drops what is buffered and goes back to the watermark: nothing is lost, as the log has all of it.
+    /// Drops what is buffered and goes back to the watermark: nothing is lost, as the log has all of it. Only while no
+    /// seal is under way, whose records would be read once more.
     fn rewind(&mut self) {
-        self.no_room = None;
+        for span in self.parts.again.take().spans() {
+            self.parts.sealed.reopen(span);
+        }
+        self.rewind_at = None;
         self.buffer = Buffer::new(self.parts.hints, self.parts.delimiter);
         self.buffer_grant.resize(0);
         self.rest.clear();

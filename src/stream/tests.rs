@@ -1,5 +1,7 @@
 //! A whole lane over a real folder and a scripted store: what goes in by the log comes out once, whatever happens.
 
+mod disk;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hydrant_core::compression::Compression;
 use hydrant_core::{ByteSize, Clock, Entropy, Fault, FaultCode, Limits, Object, ObjectSink, Timestamp, Verdict};
+use hydrant_storage::files::Files;
 use hydrant_storage::files::real::RealFiles;
 use hydrant_storage::log::{Committers, Log, Options, Payloads};
 use hydrant_storage::space::Space;
@@ -157,12 +160,22 @@ struct Setup {
     primary: Arc<Store>,
     dead_letter: Arc<Store>,
     disk: ByteSize,
+    files: Arc<dyn Files>,
+    segment_bytes: ByteSize,
 }
 
 impl Setup {
     fn with(primary: Arc<Store>) -> Self {
         let hints = Hints { size: ByteSize::mib(1), interval: Duration::from_secs(1) };
-        Self { hints, retry_for: RetryFor::Forever, primary, dead_letter: Store::good(), disk: ByteSize::gib(1) }
+        Self {
+            hints,
+            retry_for: RetryFor::Forever,
+            primary,
+            dead_letter: Store::good(),
+            disk: ByteSize::gib(1),
+            files: Arc::new(RealFiles),
+            segment_bytes: ByteSize::mib(1),
+        }
     }
 
     fn spec(&self) -> StreamSpec {
@@ -200,13 +213,19 @@ impl Setup {
         let edges = Edges {
             clock,
             entropy: Arc::new(Seeded(AtomicU64::new(seed))),
-            files: Arc::new(RealFiles),
+            files: Arc::clone(&self.files),
             pool: Pool::new(2),
         };
         let share = Space::new(self.disk).share(self.disk);
         let open = OpenLane::open("web", dir, &share, &edges).unwrap();
         let committers = Committers::start(1).unwrap();
-        let options = Options { floor: open.floor(), forgotten: open.forgotten(), ..Options::new(7) };
+        let options = Options {
+            floor: open.floor(),
+            forgotten: open.forgotten(),
+            segment_bytes_first: self.segment_bytes,
+            segment_bytes_max: self.segment_bytes,
+            ..Options::new(7)
+        };
         let log = Log::open(
             &dir.join("log"),
             &options,
@@ -262,6 +281,17 @@ impl Running {
             .await
             .expect("everything is settled")
             .unwrap();
+    }
+
+    /// Waits until `condition` holds, and says what it was if it never does.
+    async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        tokio::time::timeout(Duration::from_hours(100), async {
+            while !condition(self) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
     }
 
     async fn stop(self) {

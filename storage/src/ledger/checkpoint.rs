@@ -39,8 +39,8 @@ pub struct Checkpoint {
 /// What is known of a batch whose file may still be there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BatchState {
-    /// Its pieces at or above the forget-position; none once it is settled. If its file is damaged, these can be
-    /// read from the log again.
+    /// Its pieces, for [`Checkpoint::give_back`]; none once it is settled. A checkpoint on the disk has those at or
+    /// above its forget-position only.
     pub pieces: Runs,
     /// How many pieces it had when it was sealed.
     pub pieces_sealed: u64,
@@ -52,6 +52,17 @@ pub struct BatchState {
     pub settled: bool,
     /// What is settled inside it.
     pub answers: Answers,
+}
+
+/// What becomes of the pieces of a batch whose file cannot be read any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenBack {
+    /// The log still has these; they are to be sealed again.
+    pub again: Runs,
+    /// How many pieces are lost.
+    pub lost: u64,
+    /// From the lowest to the highest record that the batch held.
+    pub hull: Span,
 }
 
 /// An entry that cannot be true after the ones before it.
@@ -102,11 +113,10 @@ impl Checkpoint {
             return Err(Contradiction::SealedTwice(batch));
         }
         let hull = pieces.hull();
-        let mut above = pieces.clone();
-        above.forget_below(self.forget);
-        self.sealed_above.add(&above);
+        self.sealed_above.add(pieces);
+        self.sealed_above.forget_below(self.forget);
         self.used(hull);
-        let state = BatchState { pieces: above, pieces_sealed: pieces.len(), hull, ..BatchState::default() };
+        let state = BatchState { pieces: pieces.clone(), pieces_sealed: pieces.len(), hull, ..BatchState::default() };
         self.batches.insert(batch, state);
         Ok(())
     }
@@ -135,11 +145,32 @@ impl Checkpoint {
         }
     }
 
-    /// Moves the forget-position up; a lower one changes nothing.
+    /// Moves the forget-position up; a lower one changes nothing. Costs the same however many batches are owed.
     pub fn advance(&mut self, forget: Position) {
         self.forget = self.forget.max(forget);
         self.sealed_above.forget_below(self.forget);
-        self.batches.values_mut().for_each(|state| state.pieces.forget_below(self.forget));
+    }
+
+    /// Takes out an owed batch whose file cannot be read any more; `None` when there is no such batch. What of it lies
+    /// at or above `kept_from` the log still has: it counts as not sealed, and the forget-position goes back to it. The
+    /// rest is lost, and counted.
+    ///
+    /// The file must not be found as a batch again, and nothing of it may be sealed again before the next checkpoint
+    /// is durable, or a crash would give its records back once more.
+    pub fn give_back(&mut self, batch: BatchId, kept_from: Position) -> Option<GivenBack> {
+        if self.batches.get(&batch)?.settled {
+            return None;
+        }
+        let BatchState { pieces: mut again, pieces_sealed, hull, .. } = self.batches.remove(&batch)?;
+        again.forget_below(kept_from);
+        if !again.is_empty() && again.hull().first < self.forget {
+            self.sealed_above.push_span(Span { first: again.hull().first, end: self.forget });
+            self.forget = again.hull().first;
+        }
+        self.sealed_above.remove(&again);
+        let lost = pieces_sealed.saturating_sub(again.len());
+        self.lost_records = self.lost_records.saturating_add(lost);
+        Some(GivenBack { again, lost, hull })
     }
 
     /// Takes a batch out. Only when its unlink is durable.
@@ -162,7 +193,7 @@ impl Checkpoint {
         put_len(&mut out, self.batches.len());
         for (batch, state) in &self.batches {
             out.extend_from_slice(batch.as_bytes());
-            state.encode(&mut out);
+            state.encode(self.forget, &mut out);
         }
         put_len(&mut out, self.redriven.len());
         for (object, upto) in &self.redriven {
@@ -197,12 +228,14 @@ impl BatchState {
     /// An id, a flag, and seven empty or small fields.
     const BYTES_MIN: usize = 16 + 1 + 1 + 1 + 2 + 2 + 2;
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn encode(&self, forget: Position, out: &mut Vec<u8>) {
         out.push(u8::from(self.settled));
         put_optional_text(out, self.redirected.as_deref());
         put_varint(out, self.pieces_sealed);
         put_span(out, self.hull);
-        self.pieces.encode(out);
+        let mut pieces = self.pieces.clone();
+        pieces.forget_below(forget);
+        pieces.encode(out);
         self.answers.encode(out);
     }
 

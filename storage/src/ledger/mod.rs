@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use hydrant_core::Clock;
 
-pub use self::checkpoint::{BatchState, Checkpoint, Contradiction};
+pub use self::checkpoint::{BatchState, Checkpoint, Contradiction, GivenBack};
 pub use self::entry::{Answers, Entry, Refusal};
 pub use self::format::Damage;
 pub use self::recovery::{DamagedBatch, Recovery};

@@ -78,11 +78,47 @@ fn what_is_sealed_counts_until_the_forget_position_passes_it() {
     assert_eq!(state.highest, Position::new(9));
     state.advance(Position::new(9));
     assert_eq!(state.sealed_above, runs(&[span(9, 1)]));
-    assert_eq!(state.batches[&batch(1)].pieces, runs(&[span(9, 1)]));
+    assert_eq!(as_on_disk(&state).batches[&batch(1)].pieces, runs(&[span(9, 1)]));
     assert_eq!(state.batches[&batch(1)].pieces_sealed, 7);
     assert_eq!(state.batches[&batch(1)].hull, span(1, 9));
     state.advance(Position::new(3));
     assert_eq!(state.forget, Position::new(9), "it never goes back");
+}
+
+/// What an open makes of it.
+fn as_on_disk(state: &Checkpoint) -> Checkpoint {
+    Checkpoint::decode(&state.encode()).unwrap()
+}
+
+#[test]
+fn of_a_batch_that_cannot_be_read_the_log_gives_what_it_still_has_and_the_rest_is_lost() {
+    let before = {
+        let mut state =
+            after(&[sealed(1, &[span(1, 5), span(8, 2)]), sealed(2, &[span(6, 2)]), sealed(3, &[span(12, 2)])]);
+        state.advance(Position::new(10));
+        state
+    };
+    let kept_from = |kept_from| {
+        let mut state = before.clone();
+        let given = state.give_back(batch(1), Position::new(kept_from)).unwrap();
+        assert!(!state.batches.contains_key(&batch(1)));
+        assert_eq!((given.hull, given.again.len() + given.lost), (span(1, 9), 7));
+        assert_eq!(state.lost_records, given.lost);
+        assert_eq!(as_on_disk(&state).forget, state.forget);
+        (state.forget.get(), state.sealed_above, given.again)
+    };
+    assert_eq!(kept_from(1), (1, runs(&[span(6, 2), span(12, 2)]), runs(&[span(1, 5), span(8, 2)])));
+    assert_eq!(kept_from(4), (4, runs(&[span(6, 2), span(12, 2)]), runs(&[span(4, 2), span(8, 2)])));
+    assert_eq!(kept_from(9), (9, runs(&[span(12, 2)]), runs(&[span(9, 1)])));
+    assert_eq!(kept_from(10), (10, runs(&[span(12, 2)]), Runs::new()));
+}
+
+#[test]
+fn only_a_batch_that_is_owed_is_given_back() {
+    let mut state = after(&[sealed(1, &[span(1, 5)]), settled(1)]);
+    assert_eq!(state.give_back(batch(2), Position::FIRST), None);
+    assert_eq!(state.give_back(batch(1), Position::FIRST), None);
+    assert_eq!((state.lost_records, state.forget), (0, Position::ZERO));
 }
 
 #[test]

@@ -284,6 +284,11 @@ impl Log {
         self.shared.progress.borrow().end
     }
 
+    /// The lowest position that a reader may still find a record at, forgotten or not: files are put away whole.
+    pub fn first_kept(&self) -> Position {
+        self.shared.rack.first_kept()
+    }
+
     /// Puts away whole segments whose records all lie below `upto`, because every lane's durable checkpoint has
     /// passed it. On return they do not come back. Blocks.
     ///

@@ -181,6 +181,12 @@ impl Rack {
         self.lists().end
     }
 
+    /// Where the first segment that is kept starts; the durable end when there is none.
+    pub(super) fn first_kept(&self) -> Position {
+        let lists = self.lists();
+        lists.entries.front().map_or(lists.end, |entry| entry.segment.base)
+    }
+
     /// Puts a new segment at the end, without records yet.
     pub(super) fn push(&self, segment: Arc<Segment>) {
         let end = Mark { position: segment.base, offset: FRAMES_START };

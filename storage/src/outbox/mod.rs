@@ -219,6 +219,23 @@ impl Outbox {
         }
     }
 
+    /// Reads all of a batch's file, every block of its body, and says what it is: the last word before a batch is given
+    /// up because an attempt met damage in it.
+    ///
+    /// # Errors
+    /// When its file cannot be read, which says nothing of what is in it. One that is not there is damage.
+    pub fn examine(&self, batch: BatchId) -> io::Result<Found> {
+        let Folder { files, dir, .. } = &self.inner.folder;
+        let name = file_name(batch);
+        match inspect(&**files, dir, name.clone()).and_then(|file| with_body(&**files, dir, name.clone(), file)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let why = "its file is missing".to_owned();
+                Ok(Found::Damaged { name, batch: Some(batch), bytes: 0, header: None, why })
+            }
+            examined => examined,
+        }
+    }
+
     /// Removes a batch's file. One that is not there is fine. Durable after [`sync`](Self::sync), and until then
     /// the next open may find it again.
     ///

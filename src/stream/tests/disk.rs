@@ -1,0 +1,153 @@
+//! A lane on a simulated disk that damages, refuses or does not answer.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use hydrant_storage::files::sim::{Op, SimFiles, Times};
+
+use super::*;
+
+const DIR: &str = "/data/streams/web";
+
+/// A lane on this disk, with segments so small that the log forgets soon, and batches of a few requests.
+fn on(files: &SimFiles, primary: Arc<Store>) -> Setup {
+    let mut setup = Setup::with(primary);
+    setup.files = Arc::new(files.clone());
+    setup.segment_bytes = ByteSize::kib(8);
+    setup.hints.size = ByteSize::kib(2);
+    setup
+}
+
+/// A store that takes nothing before it is told to.
+fn locked() -> (Arc<Store>, Arc<AtomicBool>) {
+    let open = Arc::new(AtomicBool::new(false));
+    let script = Arc::clone(&open);
+    let store = Store::new(
+        move |_, _| {
+            if script.load(Ordering::SeqCst) { Act::Store } else { Act::Fail(FaultCode::Forbidden) }
+        },
+    );
+    (store, open)
+}
+
+fn batch_files(files: &SimFiles) -> Vec<PathBuf> {
+    files.paths().into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "batch")).collect()
+}
+
+/// The records in a batch file, by a word that only they have.
+fn count_records(files: &SimFiles, path: &Path) -> u32 {
+    u32::try_from(String::from_utf8_lossy(&files.bytes(path)).matches("record ").count()).unwrap()
+}
+
+/// Flips a byte of the body: its last record's last one.
+fn damage_body(files: &SimFiles, path: &Path) {
+    files.damage(path, |bytes| {
+        let at = bytes.windows(7).rposition(|window| window == b"record ").unwrap();
+        bytes[at + 7] ^= 1;
+    });
+}
+
+fn is_set_aside(files: &SimFiles, path: &Path) -> bool {
+    let name = format!("{}.damaged", path.file_name().unwrap().to_str().unwrap());
+    files.paths().contains(&path.with_file_name(name))
+}
+
+async fn seal(running: &Running, batches: u32) {
+    for batch in 0..batches {
+        running.put(lines(batch * 200..(batch + 1) * 200)).await;
+    }
+    running.stream.drain_soon();
+    running.until("everything is sealed", |it| it.stream.counters().batches_waiting.get() >= u64::from(batches)).await;
+    settle_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_batch_whose_body_is_damaged_the_log_gives_what_it_has_and_nothing_is_sent_twice() {
+    let (files, (store, open)) = (SimFiles::new(1), locked());
+    let setup = on(&files, store);
+    let running = setup.start(Path::new(DIR), 1);
+    running.put(lines(0..200)).await;
+    running.stream.drain_soon();
+    running.until("a batch waits", |_| !batch_files(&files).is_empty()).await;
+    settle_down().await;
+    let damaged = batch_files(&files);
+    damaged.iter().for_each(|path| damage_body(&files, path));
+    open.store(true, Ordering::SeqCst);
+    running.drain().await;
+    assert_once(&setup.primary.lines(), 0..200, "delivered");
+    assert_eq!(running.stream.counters().records_lost.get(), 0);
+    assert_eq!(running.stream.health().state(), State::Healthy);
+    assert!(damaged.iter().all(|path| is_set_aside(&files, path)), "{:?}", files.paths());
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_log_has_forgotten_of_a_damaged_batch_is_lost_and_counted_once_also_over_a_restart() {
+    for at_start in [false, true] {
+        let (files, (store, open)) = (SimFiles::new(2), locked());
+        let setup = on(&files, store);
+        let mut running = setup.start(Path::new(DIR), 2);
+        seal(&running, 20).await;
+        let first = batch_files(&files).into_iter().min_by_key(|path| first_record(&files, path)).unwrap();
+        let records = count_records(&files, &first);
+        if at_start {
+            running.stop().await;
+            files.kill();
+            files.damage(&first, |bytes| bytes[40] ^= 1); // its header: found by the start
+            running = setup.start(Path::new(DIR), 3);
+        } else {
+            damage_body(&files, &first);
+        }
+        open.store(true, Ordering::SeqCst);
+        running.drain().await;
+        let arrived = setup.primary.lines();
+        assert_once(&arrived, records..20 * 200, &format!("at start: {at_start}"));
+        assert_eq!(running.stream.counters().records_lost.get(), u64::from(records), "at start: {at_start}");
+        assert!(is_set_aside(&files, &first));
+        running.stop().await;
+        files.kill();
+        let running = setup.start(Path::new(DIR), 4);
+        running.drain().await;
+        assert_eq!(running.stream.counters().records_lost.get(), 0, "not counted again");
+        assert_eq!(setup.primary.lines().len(), arrived.len());
+        running.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_does_not_answer_is_no_damage_and_no_fault_of_the_destination() {
+    let (files, (store, open)) = (SimFiles::new(3), locked());
+    let mut setup = on(&files, store);
+    setup.retry_for = RetryFor::AtMost(Duration::from_hours(1));
+    let running = setup.start(Path::new(DIR), 5);
+    seal(&running, 1).await;
+    files.fail(Op::Read, 1, Times::FromThenOn, ErrorKind::Other);
+    open.store(true, Ordering::SeqCst);
+    running.until("it says so", |it| code(it) == Some("unreadable")).await;
+    let attempts = setup.primary.attempts();
+    tokio::time::sleep(Duration::from_hours(3)).await;
+    assert_eq!(setup.primary.attempts(), attempts, "the destination is not bothered with what cannot be read");
+    assert!(running.stream.counters().attempts_failed.get() < 3 * 60 * 4, "half a minute between two on average");
+    files.heal();
+    running.drain().await;
+    assert_once(&setup.primary.lines(), 0..200, "delivered");
+    assert!(setup.dead_letter.objects().is_empty());
+    assert_eq!(running.stream.health().state(), State::Healthy);
+    running.stop().await;
+}
+
+/// The code of what ails the stream.
+fn code(running: &Running) -> Option<&'static str> {
+    match running.stream.health().state() {
+        State::Healthy => None,
+        State::Degraded(ailment) | State::Failed(ailment) => Some(ailment.code),
+    }
+}
+
+/// The number in the first record of a batch file.
+fn first_record(files: &SimFiles, path: &Path) -> u32 {
+    let text = String::from_utf8_lossy(&files.bytes(path)).into_owned();
+    let number = text.split("record ").nth(1).unwrap().lines().next().unwrap();
+    number.parse().unwrap()
+}
