@@ -191,6 +191,38 @@ fn on_a_full_disk_every_owed_batch_can_still_be_settled() {
 }
 
 #[test]
+fn on_a_full_disk_a_batch_that_is_sealed_and_settled_at_once_may_use_the_reserve() {
+    let files = SimFiles::new(1);
+    let (mut ledger, mut state) = open(&files);
+    files.set_capacity(Some(files.used()));
+    let mut owed = 0;
+    while ledger.append(&[sealed(owed)]).is_ok() {
+        state = after(&state, &[sealed(owed)]);
+        owed += 1;
+    }
+    let at_once = [sealed(owed), settled(owed)];
+    ledger.append(&at_once).unwrap();
+    let instead = [sealed(owed + 1), settled(0)];
+    ledger.append(&instead).unwrap();
+    state = after(&state, at_once.iter().chain(&instead));
+    files.crash();
+    assert_eq!(open(&files).1, state);
+}
+
+#[test]
+fn the_reserve_is_made_good_as_soon_as_the_disk_has_room_again() {
+    let files = SimFiles::new(1);
+    let (mut ledger, _) = open(&files);
+    files.set_capacity(Some(files.used()));
+    for number in 0..1_000 {
+        ledger.append(&[sealed(number), settled(number)]).unwrap();
+    }
+    files.set_capacity(None);
+    ledger.append(&[sealed(2_000), settled(2_000)]).unwrap();
+    assert!(ledger.current.allocated - ledger.current.end >= reserve(0));
+}
+
+#[test]
 fn a_checkpoint_without_room_is_put_off_and_the_old_file_goes_on() {
     let files = SimFiles::new(1);
     let (mut ledger, state) = open(&files);

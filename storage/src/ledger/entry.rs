@@ -94,11 +94,6 @@ const VERSION: u8 = 6;
 const REDRIVEN: u8 = 7;
 
 impl Entry {
-    /// Whether it is needed to let something go; then it may use the ledger's last room.
-    pub(crate) const fn releases(&self) -> bool {
-        !matches!(self, Self::Sealed { .. })
-    }
-
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Sealed { batch, pieces } => {

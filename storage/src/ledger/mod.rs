@@ -216,8 +216,11 @@ impl Ledger {
         let frame = format::frame(number, sequence, &body).ok_or(LedgerError::TooLarge { bytes: body.len() })?;
         let next = end + as_u64(frame.len());
         let owed = owed_after(self.owed, entries);
-        let kept = if entries.iter().all(Entry::releases) { 0 } else { reserve(owed) };
-        self.make_room(next + kept)?;
+        match self.make_room(next + reserve(owed)) {
+            // What owes no more than before may use what is kept: it lets a batch go, or leaves all as it was.
+            Err(_) if owed <= self.owed => self.make_room(next)?,
+            made => made?,
+        }
         match self.current.file.write_at(end, &[IoSlice::new(&frame)]) {
             // Not every file system keeps what it allocated. The next append writes over it.
             Err(error) if is_full(&error) => return Err(self.share.disk_full(as_u64(frame.len())).into()),
