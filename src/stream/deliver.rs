@@ -33,7 +33,7 @@ use super::flight::{Flight, Landing};
 use super::health::Ward;
 use super::pack::Packed;
 use super::send::{Next, Tries, Turns};
-use super::{Edges, LaneError, sleep_until};
+use super::{Edges, LaneError, lane, sleep_until};
 use crate::config::spec::RetryFor;
 use crate::encode::name::{ErrorPrefix, ErrorType, NameParts};
 
@@ -614,10 +614,13 @@ impl Deliver {
 /// Gives the files of damaged batches another name, durably; says whether all have one now.
 fn set_aside(outbox: &Outbox, batches: Vec<BatchId>) -> Result<bool, LaneError> {
     for batch in batches {
-        if let Err(error) = outbox.set_aside(batch) {
-            outbox.sync().map_err(LaneError::OutboxFolder)?; // unless it was just a name that could not be changed
-            warn!(%batch, %error, "a damaged batch file could not be set aside; it is tried again");
-            return Ok(false);
+        match lane::set_aside(outbox, batch) {
+            Ok(()) => {}
+            Err(error) if error.is_poison() => return Err(error),
+            Err(error) => {
+                warn!(%batch, %error, "a damaged batch file could not be set aside; it is tried again");
+                return Ok(false);
+            }
         }
     }
     Ok(true)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hydrant_core::{ObjectSink, Position};
+use hydrant_core::{BatchId, ObjectSink, Position};
 use hydrant_storage::ledger::{Checkpoint, DamagedBatch, Entry, GivenBack, Ledger, Recovery};
 use hydrant_storage::log::Log;
 use hydrant_storage::outbox::Outbox;
@@ -89,20 +89,17 @@ impl OpenLane {
     /// When the files cannot be read, or the ledger is damaged in its middle.
     pub fn open(stream: &str, dir: &Path, share: &Arc<Share>, edges: &Edges) -> Result<Self, LaneError> {
         let Edges { files, clock, .. } = edges;
-        let open_error = |error: &dyn std::fmt::Display| LaneError::Open(error.to_string());
         let (outbox, found) =
-            Outbox::open(&dir.join("outbox"), Arc::clone(files), Arc::clone(clock), Arc::clone(share))
-                .map_err(|error| open_error(&error))?;
+            Outbox::open(&dir.join("outbox"), Arc::clone(files), Arc::clone(clock), Arc::clone(share))?;
         let (mut ledger, mut state) =
-            Ledger::open(&dir.join("ledger"), Arc::clone(files), Arc::clone(clock), Arc::clone(share))
-                .map_err(|error| open_error(&error))?;
+            Ledger::open(&dir.join("ledger"), Arc::clone(files), Arc::clone(clock), Arc::clone(share))?;
         state.advance(Position::FIRST);
         let Recovery { owed, adopted, remove, gone, damaged, strangers, highest } = Recovery::new(&state, found);
         for name in strangers {
             warn!(stream, file = name, "this file in the outbox is no batch; it is left alone");
         }
         for batch in remove {
-            outbox.remove(batch).map_err(|error| open_error(&error))?;
+            outbox.remove(batch).map_err(LaneError::PutAway)?;
         }
         for batch in gone {
             state.unlinked(batch);
@@ -110,18 +107,18 @@ impl OpenLane {
         let mut found: Vec<Found> = owed.into_iter().map(|header| Found { header, is_recorded: true }).collect();
         for header in adopted {
             let sealed = Entry::Sealed { batch: header.batch, pieces: header.pieces.clone() };
-            state.apply(&sealed).map_err(|error| open_error(&error))?;
+            state.apply(&sealed)?;
             found.push(Found { header, is_recorded: false });
         }
         let mut lost = 0;
         if !damaged.is_empty() {
             // First the files: one that lies there and that the ledger does not owe is adopted by the next start.
             for DamagedBatch { batch, .. } in &damaged {
-                outbox.set_aside(*batch).map_err(|error| open_error(&error))?;
+                set_aside(&outbox, *batch)?;
             }
             lost = damaged.into_iter().map(|damaged| give_back(stream, &mut state, damaged)).sum();
             // Before any of the records is sealed again: else a crash would give them back once more.
-            ledger.checkpoint(&state).map_err(|error| open_error(&error))?;
+            ledger.checkpoint(&state)?;
             for found in &mut found {
                 found.is_recorded = true;
             }
@@ -153,6 +150,17 @@ fn give_back(stream: &str, state: &mut Checkpoint, damaged: DamagedBatch) -> u64
     let Some(GivenBack { again, lost, hull }) = state.give_back(batch, state.forget) else { return 0 };
     error!(stream, %batch, why, records = %hull, again = again.len(), lost, "a batch file is damaged");
     lost
+}
+
+/// Gives the file of a damaged batch another name, durably.
+///
+/// # Errors
+/// As poison when the folder could not be synced.
+pub fn set_aside(outbox: &Outbox, batch: BatchId) -> Result<(), LaneError> {
+    outbox.set_aside(batch).map_err(|error| match outbox.sync() {
+        Ok(()) => LaneError::PutAway(error),
+        Err(poisoned) => LaneError::OutboxFolder(poisoned),
+    })
 }
 
 impl Lane {
@@ -187,7 +195,12 @@ impl Lane {
                     self.edges.pool.block(move || OpenLane::open(&lane.spec.name, &lane.dir, &lane.share, &lane.edges));
                 match opening.await {
                     Ok(Ok(open)) => break open,
-                    Ok(Err(error)) => self.fail(&error),
+                    Ok(Err(error)) => {
+                        self.fail(&error);
+                        if error.is_poison() {
+                            return;
+                        }
+                    }
                     Err(failed) => self.fail(&LaneError::panicked(failed)),
                 }
                 failures += 1;
@@ -230,8 +243,9 @@ impl Lane {
             }
             return Ok(());
         }
-        // The half that failed by itself tells more than the one that missed it.
+        // Poison of either outweighs all; else the half that failed by itself tells more than the one that missed it.
         match (packing, delivery) {
+            (_, Err(error)) if error.is_poison() => Err(error),
             (Err(LaneError::Ended(_)) | Ok(()), Err(error)) | (Err(error), _) => Err(error),
             (Ok(()), Ok(())) => Err(LaneError::Ended("lane")),
         }

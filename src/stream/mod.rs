@@ -46,9 +46,9 @@ use std::time::Duration;
 
 use hydrant_core::{Clock, Entropy};
 use hydrant_storage::files::Files;
-use hydrant_storage::ledger::{Contradiction, LedgerError};
+use hydrant_storage::ledger::{self as ledger_file, Contradiction, LedgerError};
 use hydrant_storage::log::ReadError;
-use hydrant_storage::outbox::SealError;
+use hydrant_storage::outbox::{self, SealError};
 
 use pool::Pool;
 
@@ -80,12 +80,18 @@ pub enum LaneError {
     /// The loops and the ledger do not agree.
     #[error("ledger: {0}")]
     Contradiction(#[from] Contradiction),
+    /// The outbox cannot be opened.
+    #[error(transparent)]
+    OpenOutbox(#[from] outbox::OpenError),
+    /// The ledger cannot be opened.
+    #[error(transparent)]
+    OpenLedger(#[from] ledger_file::OpenError),
+    /// What a settled or damaged batch left cannot be put away.
+    #[error("put away a batch file: {0}")]
+    PutAway(#[source] io::Error),
     /// The log cannot be read.
     #[error("log: {0}")]
     Log(#[source] ReadError),
-    /// The lane's files cannot be opened.
-    #[error("open: {0}")]
-    Open(String),
     /// Our own code failed.
     #[error("panic: {0}")]
     Panicked(String),
@@ -97,10 +103,20 @@ pub enum LaneError {
 impl LaneError {
     /// Whether only a new process may touch the lane's files again.
     pub fn is_poison(&self) -> bool {
-        matches!(
-            self,
-            Self::Outbox(SealError::Poisoned(_)) | Self::OutboxFolder(_) | Self::Ledger(LedgerError::Poisoned(_))
-        )
+        match self {
+            Self::Outbox(SealError::Poisoned(_)) | Self::OutboxFolder(_) | Self::Ledger(LedgerError::Poisoned(_)) => {
+                true
+            }
+            Self::OpenOutbox(error) => error.is_poison(),
+            Self::OpenLedger(error) => error.is_poison(),
+            Self::Outbox(_)
+            | Self::Ledger(_)
+            | Self::Contradiction(_)
+            | Self::PutAway(_)
+            | Self::Log(_)
+            | Self::Panicked(_)
+            | Self::Ended(_) => false,
+        }
     }
 
     fn panicked(failed: tokio::task::JoinError) -> Self {

@@ -4,7 +4,7 @@ mod disk;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,13 +40,20 @@ impl Clock for RuntimeClock {
     }
 }
 
-/// `SplitMix64`.
+/// `SplitMix64`, and a trap: the next batch id is not drawn.
 #[derive(Debug)]
-struct Seeded(AtomicU64);
+struct Seeded {
+    state: AtomicU64,
+    trap: Arc<AtomicBool>,
+}
 
 impl Seeded {
+    fn new(seed: u64) -> Self {
+        Self { state: AtomicU64::new(seed), trap: Arc::default() }
+    }
+
     fn next(&self) -> u64 {
-        let mut z = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        let mut z = self.state.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
@@ -55,6 +62,7 @@ impl Seeded {
 
 impl Entropy for Seeded {
     fn bytes(&self) -> [u8; 16] {
+        assert!(!self.trap.swap(false, Ordering::SeqCst), "trapped");
         let (a, b) = (self.next().to_le_bytes(), self.next().to_le_bytes());
         std::array::from_fn(|at| if at < 8 { a[at] } else { b[at - 8] })
     }
@@ -162,6 +170,8 @@ struct Setup {
     disk: ByteSize,
     files: Arc<dyn Files>,
     segment_bytes: ByteSize,
+    /// Makes the next seal panic.
+    trap: Arc<AtomicBool>,
 }
 
 impl Setup {
@@ -175,6 +185,7 @@ impl Setup {
             disk: ByteSize::gib(1),
             files: Arc::new(RealFiles),
             segment_bytes: ByteSize::mib(1),
+            trap: Arc::default(),
         }
     }
 
@@ -212,7 +223,7 @@ impl Setup {
         let clock = Arc::new(RuntimeClock(tokio::time::Instant::now()));
         let edges = Edges {
             clock,
-            entropy: Arc::new(Seeded(AtomicU64::new(seed))),
+            entropy: Arc::new(Seeded { state: AtomicU64::new(seed), trap: Arc::clone(&self.trap) }),
             files: Arc::clone(&self.files),
             pool: Pool::new(2),
         };
@@ -523,7 +534,7 @@ async fn what_is_redirected_stays_so_after_a_crash() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_lost_or_doubled_whatever_happens() {
     for seed in 0..12_u64 {
-        let chance = Seeded(AtomicU64::new(seed * 7919));
+        let chance = Seeded::new(seed * 7919);
         // Which objects are refused hangs on their name: one that was stored and then refused would rightly be in both.
         let store = Store::new(move |_, key| match chance.next() % 10 {
             _ if key.ends_with('7') => Act::Refuse,
@@ -536,7 +547,7 @@ async fn nothing_is_lost_or_doubled_whatever_happens() {
         let mut setup = Setup::with(store);
         setup.hints.size = ByteSize::kib(4);
         let dir = tempfile::tempdir().unwrap();
-        let steps = Seeded(AtomicU64::new(seed));
+        let steps = Seeded::new(seed);
         let mut running = setup.start(dir.path(), seed);
         let mut issued = 0;
         for round in 0..40 {

@@ -38,6 +38,12 @@ impl Folder {
         }
     }
 
+    /// Makes the folder if it is not there, durably. Whatever fails of that poisons the folder: an fsync of those above
+    /// it may have.
+    pub(crate) fn make(&self) -> Result<(), Arc<io::Error>> {
+        self.poison.guard(self.files.create_dir_all(&self.dir))
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }

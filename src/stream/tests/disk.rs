@@ -2,11 +2,11 @@
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 
 use hydrant_storage::files::sim::{Op, SimFiles, Times};
 
 use super::*;
+use crate::streams::Ailment;
 
 const DIR: &str = "/data/streams/web";
 
@@ -135,6 +135,81 @@ async fn a_disk_that_does_not_answer_is_no_damage_and_no_fault_of_the_destinatio
     assert!(setup.dead_letter.objects().is_empty());
     assert_eq!(running.stream.health().state(), State::Healthy);
     running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_whose_opening_failed_in_an_fsync_is_not_opened_again_in_this_process() {
+    let files = SimFiles::new(4);
+    let setup = on(&files, Store::good());
+    let running = setup.start(Path::new(DIR), 6);
+    running.put(lines(0..10)).await;
+    running.drain().await;
+    // Once more for an error that is no poison: the lane is opened again and goes on.
+    setup.trap.store(true, Ordering::SeqCst);
+    running.put(lines(10..20)).await;
+    running.drain().await;
+    setup.trap.store(true, Ordering::SeqCst);
+    files.fail(Op::SyncDir, 1, Times::Once, ErrorKind::Other);
+    running.put(lines(20..30)).await;
+    running
+        .until("it has failed for good", |it| {
+            matches!(it.stream.health().state(), State::Failed(Ailment { is_final: true, .. }))
+        })
+        .await;
+    assert_eq!(code(&running), Some("poisoned"));
+    let asked = files.count(Op::SyncDir);
+    tokio::time::sleep(Duration::from_hours(10)).await;
+    assert_eq!(files.count(Op::SyncDir), asked, "tried again");
+    assert!(running.stream.drain().await.is_err(), "who waits for it is told");
+    running.stop().await;
+    files.crash();
+    let running = setup.start(Path::new(DIR), 7);
+    running.drain().await;
+    assert_once(&setup.primary.lines(), 0..30, "delivered by the next process");
+    running.stop().await;
+}
+
+/// Opens a lane's files while the n-th operation of a kind fails: a failed write or fsync is poison, all else may pass.
+#[test]
+fn only_a_failed_write_or_fsync_of_an_opening_is_poison() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let base = SimFiles::new(5);
+    runtime.block_on(async {
+        let (store, _) = locked();
+        let setup = on(&base, store);
+        let running = setup.start(Path::new(DIR), 8);
+        seal(&running, 3).await;
+        running.stop().await;
+    });
+    base.kill();
+    let mut cases = 0;
+    for op in [Op::CreateDirAll, Op::List, Op::Open, Op::Len, Op::Read, Op::Remove, Op::Write, Op::Sync, Op::SyncDir] {
+        for nth in 1.. {
+            let files = base.fork(nth);
+            let clock = Arc::new(RuntimeClock(runtime.block_on(async { tokio::time::Instant::now() })));
+            let entropy = Arc::new(Seeded::new(nth));
+            let edges = Edges { clock, entropy, files: Arc::new(files.clone()), pool: Pool::new(1) };
+            let before = files.count(op);
+            files.fail(op, nth, Times::Once, ErrorKind::Other);
+            let opened =
+                OpenLane::open("web", Path::new(DIR), &Space::new(ByteSize::gib(1)).share(ByteSize::gib(1)), &edges);
+            if files.count(op) - before < nth {
+                assert!(opened.is_ok(), "{op:?} {nth}");
+                break;
+            }
+            cases += 1;
+            let is_poison = opened.err().map(|error| error.is_poison());
+            match op {
+                Op::CreateDirAll | Op::Write | Op::Sync | Op::SyncDir => {
+                    assert_eq!(is_poison, Some(true), "{op:?} {nth}")
+                }
+                Op::Remove => assert_ne!(is_poison, Some(true), "{op:?} {nth}"),
+                _ => assert_eq!(is_poison, Some(false), "{op:?} {nth}"),
+            }
+        }
+    }
+    println!("{cases} cases");
+    assert!(cases > 10, "{cases}");
 }
 
 /// The code of what ails the stream.

@@ -82,13 +82,21 @@ struct Current {
 /// Why a ledger could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The disk refused.
+    /// The disk refused. Another try may pass.
     #[error("open ledger {}: {source}", path.display())]
     Io {
         /// Where.
         path: PathBuf,
         /// What the disk said.
         source: io::Error,
+    },
+    /// A write or an fsync failed, so a later one proves nothing. Only another process may open it again.
+    #[error("open ledger {}: write or fsync: {source}", path.display())]
+    Unsure {
+        /// Where.
+        path: PathBuf,
+        /// What the disk said.
+        source: Arc<io::Error>,
     },
     /// There is no room for a new ledger.
     #[error("open ledger {}: {source}", path.display())]
@@ -109,6 +117,13 @@ pub enum OpenError {
         /// What is wrong.
         damage: Damage,
     },
+}
+
+impl OpenError {
+    /// Whether only another process may try again.
+    pub const fn is_poison(&self) -> bool {
+        matches!(self, Self::Unsure { .. })
+    }
 }
 
 /// Why entries were not stored. They were not, unless `Poisoned`: then they may be found at the next open.
@@ -145,8 +160,8 @@ impl Ledger {
         share: Arc<Share>,
     ) -> Result<(Self, Checkpoint), OpenError> {
         let fail = |source| OpenError::Io { path: dir.to_owned(), source };
-        files.create_dir_all(dir).map_err(fail)?;
         let folder = Folder::new(dir.to_owned(), files, clock);
+        folder.make().map_err(|source| OpenError::Unsure { path: dir.to_owned(), source })?;
         let names = folder.files.list(dir).map_err(fail)?;
         for name in names.iter().filter(|name| name.ends_with(TEMPORARY)) {
             folder.remove(name).map_err(fail)?;
@@ -164,6 +179,7 @@ impl Ledger {
             let path = folder.dir.clone();
             match error {
                 LedgerError::NoSpace(source) => OpenError::NoSpace { path, source },
+                LedgerError::Poisoned(source) => OpenError::Unsure { path, source },
                 other => OpenError::Io { path, source: io::Error::other(other) },
             }
         })?;
@@ -181,9 +197,12 @@ impl Ledger {
         let fail = |source| OpenError::Io { path: path.clone(), source };
         let file = folder.files.open(&path).map_err(fail)?;
         let (bytes, scanned) = scan(&*file, &path, number)?;
-        renew(&*file, &bytes, &scanned).map_err(fail)?;
         // What an earlier process wrote and could not sync any more is acted on only after this.
-        folder.sync_file(&*file).and_then(|()| folder.sync()).map_err(|error| fail(io::Error::other(error)))?;
+        let renewed = folder.poison.guard(renew(&*file, &bytes, &scanned));
+        renewed
+            .and_then(|()| folder.sync_file(&*file))
+            .and_then(|()| folder.sync())
+            .map_err(|source| OpenError::Unsure { path: path.clone(), source })?;
         for older in names.iter().filter(|name| number_of(name).is_some_and(|older| older < number)) {
             folder.remove(older).map_err(fail)?;
         }

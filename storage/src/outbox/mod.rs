@@ -71,12 +71,30 @@ struct Held {
 
 /// Why an outbox could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("open outbox {}: {source}", path.display())]
-pub struct OpenError {
-    /// Where.
-    pub path: PathBuf,
-    /// What the disk said.
-    pub source: io::Error,
+pub enum OpenError {
+    /// The disk refused. Another try may pass.
+    #[error("open outbox {}: {source}", path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What the disk said.
+        source: io::Error,
+    },
+    /// An fsync failed, so a later one proves nothing. Only another process may open it again.
+    #[error("open outbox {}: fsync: {source}", path.display())]
+    Unsure {
+        /// Where.
+        path: PathBuf,
+        /// What the disk said.
+        source: Arc<io::Error>,
+    },
+}
+
+impl OpenError {
+    /// Whether only another process may try again.
+    pub const fn is_poison(&self) -> bool {
+        matches!(self, Self::Unsure { .. })
+    }
 }
 
 /// Why a batch was not sealed. It was not, unless `Poisoned`: then it may be found at the next open.
@@ -159,12 +177,11 @@ impl Outbox {
         clock: Arc<dyn Clock>,
         share: Arc<Share>,
     ) -> Result<(Self, Vec<Found>), OpenError> {
-        let fail = |source| OpenError { path: dir.to_owned(), source };
-        files.create_dir_all(dir).map_err(fail)?;
         let folder = Folder::new(dir.to_owned(), files, clock);
+        folder.make().map_err(|source| OpenError::Unsure { path: dir.to_owned(), source })?;
         let reserve = Reserve::new(Arc::clone(&share));
         let inner = Inner { folder, share, reserve, held: Mutex::default() };
-        let found = inner.recover().map_err(fail)?;
+        let found = inner.recover()?;
         Ok((Self { inner: Arc::new(inner) }, found))
     }
 
@@ -285,16 +302,18 @@ impl Outbox {
 
 impl Inner {
     /// Brings the folder in order and reads what is in it.
-    fn recover(&self) -> io::Result<Vec<Found>> {
-        let mut names = self.folder.files.list(&self.folder.dir)?;
+    fn recover(&self) -> Result<Vec<Found>, OpenError> {
+        let path = || self.folder.dir.clone();
+        let fail = |source| OpenError::Io { path: path(), source };
+        let mut names = self.folder.files.list(&self.folder.dir).map_err(fail)?;
         names.retain(|name| !name.starts_with('.'));
         for name in names.extract_if(.., |name| is_ours_but_no_batch(name)) {
-            self.folder.remove(&name)?;
+            self.folder.remove(&name).map_err(fail)?;
         }
-        self.folder.sync().map_err(io::Error::other)?;
+        self.folder.sync().map_err(|source| OpenError::Unsure { path: path(), source })?;
         let mut found = Vec::new();
         for name in names {
-            let file = inspect(&*self.folder.files, &self.folder.dir, name)?;
+            let file = inspect(&*self.folder.files, &self.folder.dir, name).map_err(fail)?;
             let (Found::Whole { bytes, .. } | Found::Damaged { bytes, .. }) = &file;
             self.share.occupy(*bytes);
             match file.batch() {
