@@ -266,6 +266,8 @@ impl Lane {
             share: Arc::clone(&self.share),
             log_full: Arc::clone(&self.log_full),
             counters: Arc::clone(&self.counters),
+            health: Arc::clone(&self.health),
+            stream: self.spec.name.clone(),
             clock: Arc::clone(&self.edges.clock),
             pool: self.edges.pool.clone(),
         }

@@ -47,7 +47,6 @@ use std::time::Duration;
 use hydrant_core::{Clock, Entropy};
 use hydrant_storage::files::Files;
 use hydrant_storage::ledger::{self as ledger_file, Contradiction, LedgerError};
-use hydrant_storage::log::ReadError;
 use hydrant_storage::outbox::{self, SealError};
 
 use pool::Pool;
@@ -89,9 +88,6 @@ pub enum LaneError {
     /// What a settled or damaged batch left cannot be put away.
     #[error("put away a batch file: {0}")]
     PutAway(#[source] io::Error),
-    /// The log cannot be read.
-    #[error("log: {0}")]
-    Log(#[source] ReadError),
     /// Our own code failed.
     #[error("panic: {0}")]
     Panicked(String),
@@ -113,7 +109,6 @@ impl LaneError {
             | Self::Ledger(_)
             | Self::Contradiction(_)
             | Self::PutAway(_)
-            | Self::Log(_)
             | Self::Panicked(_)
             | Self::Ended(_) => false,
         }

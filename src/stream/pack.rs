@@ -24,7 +24,7 @@ use hydrant_storage::space::Share;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use super::again::Again;
 use super::budget::{Account, Grant};
@@ -34,8 +34,9 @@ use super::ledger::Sealed;
 use super::pool::Pool;
 use super::pool::finish;
 use super::seal::{Outcome, SEALS_MAX, Sealer};
-use super::{LaneError, sleep_until};
+use super::{LaneError, retry, sleep_until};
 use crate::config::spec::{Delimiter, Hints};
+use crate::streams::{Ailment, Health, Part, State};
 
 /// Bytes asked of the log at a time: large enough that reading costs little per record, small enough that many
 /// streams can read within the budget.
@@ -84,6 +85,10 @@ pub struct Parts {
     pub log_full: Arc<Notify>,
     /// Counts.
     pub counters: Arc<Counters>,
+    /// Told when the log cannot be read, or takes nothing more.
+    pub health: Arc<Health>,
+    /// The stream's name, for log lines.
+    pub stream: String,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Threads.
@@ -112,6 +117,10 @@ pub struct Pack {
     /// are to be packed again.
     rewind_at: Option<Duration>,
     no_room_wait: Duration,
+    /// Reads of the log in a row that the disk did not answer, and when the next is made.
+    unread: u32,
+    read_not_before: Option<Duration>,
+    is_log_poisoned: bool,
 }
 
 impl Pack {
@@ -133,6 +142,9 @@ impl Pack {
             catch_up_to: parts.log.end(),
             rewind_at: None,
             no_room_wait: NO_ROOM_WAIT_MIN,
+            unread: 0,
+            read_not_before: None,
+            is_log_poisoned: false,
             room,
             drain,
             parts,
@@ -148,7 +160,7 @@ impl Pack {
             self.fill();
             self.seal_if_asked();
             self.parts.counters.oldest_buffered_ms.set(self.buffer.oldest_arrival().map_or(0, Timestamp::as_millis));
-            let may_read = self.rest.is_empty() && self.rewind_at.is_none();
+            let may_read = self.rest.is_empty() && self.rewind_at.is_none() && self.read_not_before.is_none();
             let due = self.age_due();
             tokio::select! {
                 biased; // stop first, then what is finished, then what is new
@@ -162,6 +174,8 @@ impl Pack {
                 grant = granted(&self.parts, self.read_to), if may_read && self.reading.is_none() => self.read(grant),
                 Ok(()) = self.room.changed() => {}
                 Ok(()) = self.drain.changed() => {}
+                () = sleep_until(&*self.parts.clock, self.read_not_before) => self.read_not_before = None,
+                () = self.parts.log.wait_poisoned(), if !self.is_log_poisoned => self.log_poisoned(),
                 () = sleep_until(&*self.parts.clock, self.rewind_at), if self.seals.is_empty() => self.rewind(),
             }
         }
@@ -225,7 +239,7 @@ impl Pack {
     }
 
     fn age_due(&self) -> Option<Duration> {
-        let caught_up = self.read_to >= self.catch_up_to;
+        let caught_up = self.read_to >= self.catch_up_to || self.unread > 0; // what is buffered need not wait for a disk
         let zero = self.parts.hints.interval.is_zero(); // sealed for room, not for age
         if caught_up && !zero && self.rewind_at.is_none() && self.may_seal() { self.buffer.due() } else { None }
     }
@@ -298,7 +312,19 @@ impl Pack {
         (reader, mut grant, slice): (Reader, Grant, Result<Slice, ReadError>),
     ) -> Result<(), LaneError> {
         self.reader = Some(reader);
-        let slice = slice.map_err(LaneError::Log)?;
+        let slice = match slice {
+            Ok(slice) => slice,
+            Err(error) => {
+                self.unreadable(&error);
+                return Ok(());
+            }
+        };
+        if std::mem::take(&mut self.unread) > 0 {
+            info!(stream = self.parts.stream, "the log can be read again");
+            if !self.is_log_poisoned {
+                self.parts.health.report(Part::Log, State::Healthy);
+            }
+        }
         for lost in slice.lost {
             self.lost(lost).await?;
         }
@@ -315,6 +341,31 @@ impl Pack {
         grant.resize(self.rest.iter().map(|(frame, _)| frame.data.len() as u64).sum());
         self.rest_grant = grant;
         Ok(())
+    }
+
+    /// The disk does not give a part of the log. That is no damage, so nothing is passed over: it is read again, more and
+    /// more rarely, and an operator is told.
+    fn unreadable(&mut self, error: &ReadError) {
+        self.unread = self.unread.saturating_add(1);
+        let wait = retry::wait(self.unread, 1.0, None);
+        self.read_not_before = Some(self.parts.clock.monotonic() + wait);
+        error!(stream = self.parts.stream, %error, wait_s = wait.as_secs(), "the log cannot be read; it is tried again");
+        self.degrade("unreadable", format!("the log cannot be read: {error}"), false);
+    }
+
+    fn log_poisoned(&mut self) {
+        self.is_log_poisoned = true;
+        let why = self.parts.log.usage().poisoned.unwrap_or_default();
+        self.degrade("poisoned", format!("the log takes no records before a restart: {why}"), true);
+    }
+
+    fn degrade(&self, code: &'static str, message: String, is_final: bool) {
+        let since = match self.parts.health.of(Part::Log) {
+            State::Degraded(ailment) if ailment.is_final => return,
+            State::Degraded(ailment) => ailment.since,
+            State::Healthy | State::Failed(_) => self.parts.clock.now(),
+        };
+        self.parts.health.report(Part::Log, State::Degraded(Ailment { since, code, message, is_final }));
     }
 
     async fn lost(&mut self, lost: Lost) -> Result<(), LaneError> {

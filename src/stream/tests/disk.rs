@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use hydrant_storage::files::sim::{Op, SimFiles, Times};
+use hydrant_storage::log::AppendError;
 
 use super::*;
 use crate::streams::Ailment;
@@ -210,6 +211,50 @@ fn only_a_failed_write_or_fsync_of_an_opening_is_poison() {
     }
     println!("{cases} cases");
     assert!(cases > 10, "{cases}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_the_disk_does_not_give_degrades_the_stream_and_is_asked_again_more_and_more_rarely() {
+    let files = SimFiles::new(6);
+    let setup = on(&files, Store::good());
+    let running = setup.start(Path::new(DIR), 9);
+    running.put(lines(0..10)).await;
+    running.drain().await;
+    files.fail(Op::Read, 1, Times::FromThenOn, ErrorKind::Other);
+    running.put(lines(10..20)).await;
+    running.until("it says so", |it| code(it) == Some("unreadable")).await;
+    let State::Degraded(ailment) = running.stream.health().state() else { panic!("it goes on taking records") };
+    assert!(ailment.message.starts_with("the log cannot be read") && !ailment.is_final, "{ailment:?}");
+    let (read, opened) = (files.count(Op::Read), files.count(Op::List));
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    let (read, opened) = (files.count(Op::Read) - read, files.count(Op::List) - opened);
+    assert!((30..=70).contains(&read), "{read} reads in an hour");
+    assert_eq!(opened, 0, "the lane is not opened again for it");
+    assert_eq!(code(&running), Some("unreadable"), "all the time");
+    running.put(lines(20..30)).await;
+    files.heal();
+    running.drain().await;
+    assert_eq!(running.stream.health().state(), State::Healthy);
+    assert_once(&setup.primary.lines(), 0..30, "delivered");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poisoned_log_shows_and_what_it_holds_is_still_delivered() {
+    let files = SimFiles::new(7);
+    let setup = on(&files, Store::good());
+    let running = setup.start(Path::new(DIR), 10);
+    running.put(lines(0..10)).await;
+    running.drain().await;
+    running.put(lines(10..20)).await;
+    files.fail(Op::Write, 1, Times::Once, ErrorKind::StorageFull);
+    let payloads = Payloads { data: Bytes::from_static(b"unsure"), lengths: vec![6] };
+    assert!(matches!(running.stream.append(payloads).await, Err(AppendError::Unknown(_))));
+    running.until("it says so", |it| code(it) == Some("poisoned")).await;
+    assert!(matches!(running.stream.health().state(), State::Degraded(Ailment { is_final: true, .. })));
+    running.drain().await;
+    assert_once(&setup.primary.lines(), 0..20, "delivered");
+    running.stop().await;
 }
 
 /// The code of what ails the stream.

@@ -12,7 +12,9 @@
 //!
 //! [`Committer::round`] is a plain function that does one turn of this; who calls it, and on which thread, is in
 //! `committers.rs`. After a failed write or sync nothing is written any more, and the sync is not tried again: the
-//! kernel may have thrown the bytes away and would say yes.
+//! kernel may have thrown the bytes away and would say yes. A write that finds no room is no better: every segment was
+//! allocated before, so that is no full disk but a broken promise of it, and a whole frame may lie there of a request
+//! that was told no.
 
 use std::io::{self, IoSlice};
 use std::path::Path;

@@ -279,6 +279,13 @@ impl Log {
         progress.wait_for(|now| now.end > position || now.closed).await.ok();
     }
 
+    /// Waits until the log is poisoned; for ever if it never is. Cancel safe: it holds nothing.
+    pub async fn wait_poisoned(&self) {
+        let mut progress = self.shared.progress.subscribe();
+        // An error would mean that the sender is gone, which `self` holds.
+        progress.wait_for(|now| now.poisoned).await.ok();
+    }
+
     /// One past the last durable record.
     pub fn end(&self) -> Position {
         self.shared.progress.borrow().end

@@ -119,7 +119,7 @@ impl Reader {
     /// read of about that size.
     ///
     /// # Errors
-    /// [`ReadError`] when the disk does not answer.
+    /// [`ReadError`] when the disk does not answer. The reader stands where it stood, and may be asked again.
     pub fn next(&mut self, bytes_max: usize) -> Result<Slice, ReadError> {
         let log = Arc::clone(&self.log);
         let mut slice = Slice::default();
@@ -133,8 +133,13 @@ impl Reader {
                 Place::In { segment, start, end, missing } => {
                     slice.lost.extend(missing.map(absent));
                     self.move_to(segment.base);
-                    let result = self.read(&log.rack, &segment, start, end, bytes_max, &mut slice);
-                    result.map_err(|source| ReadError { path: segment.path.display().to_string(), source })?;
+                    match self.read(&log.rack, &segment, start, end, bytes_max, &mut slice) {
+                        // What was found before is passed, and would be missed; the next call meets the error again.
+                        Err(_) if !slice.frames.is_empty() || !slice.lost.is_empty() => break,
+                        result => {
+                            result.map_err(|source| ReadError { path: segment.path.display().to_string(), source })?
+                        }
+                    }
                 }
             }
         }

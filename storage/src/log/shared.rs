@@ -76,6 +76,8 @@ pub(super) struct Progress {
     pub(super) end: Position,
     /// Whether it stays there.
     pub(super) closed: bool,
+    /// Whether nothing is taken any more, because a write or sync failed.
+    pub(super) poisoned: bool,
 }
 
 impl Shared {
@@ -97,7 +99,7 @@ impl Shared {
             segment_bytes_first: options.segment_bytes_first.get(),
             queue: Mutex::default(),
             committer: Mutex::new(committer),
-            progress: watch::Sender::new(Progress { end, closed: false }),
+            progress: watch::Sender::new(Progress { end, closed: false, poisoned: false }),
             times: Timings::default(),
         })
     }
@@ -188,7 +190,7 @@ impl Shared {
 
     /// Takes nothing any more. What was shut stays as it was shut.
     pub(super) fn shut(&self, gate: Gate) {
-        let closed = matches!(gate, Gate::Closed);
+        let (closed, poisoned) = (matches!(gate, Gate::Closed), matches!(gate, Gate::Poisoned(_)));
         {
             let mut queue = self.queue();
             if matches!((&queue.gate, &gate), (Gate::Open, _) | (Gate::Closed, Gate::Poisoned(_))) {
@@ -199,9 +201,10 @@ impl Shared {
             }
         }
         self.room.close();
-        if closed {
-            self.progress.send_modify(|progress| progress.closed = true);
-        }
+        self.progress.send_modify(|progress| {
+            progress.closed |= closed;
+            progress.poisoned |= poisoned;
+        });
     }
 
     pub(super) fn usage(&self) -> Usage {

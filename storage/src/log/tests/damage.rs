@@ -246,3 +246,32 @@ fn a_disk_that_cannot_be_read_loses_nothing() {
     assert_eq!((found, errors), (world.promised.len(), 1));
     assert!(!matches!(world.append(&[vec![1]])[0], Err(AppendError::Poisoned(_))));
 }
+
+#[test]
+fn a_reader_that_meets_damage_and_then_a_disk_that_does_not_answer_has_told_of_the_damage() {
+    for nth in 1..12 {
+        let mut world = written();
+        let path = world.segments().remove(0);
+        world.files.damage(&path, |bytes| bytes[4096 + 48 + 4 + 1] ^= 1);
+        world.files.fail(Op::Read, nth, Times::Once, std::io::ErrorKind::Other);
+        let mut reader = world.log().reader(Position::ZERO);
+        let mut told = std::collections::BTreeSet::new();
+        loop {
+            match reader.next(500) {
+                Ok(slice) => {
+                    let frames = slice.frames.iter().map(crate::log::Frame::span);
+                    for span in frames.chain(slice.lost.iter().map(|lost| lost.span)) {
+                        told.extend(span.first.get()..span.end.get());
+                    }
+                    if slice.frames.is_empty() && slice.lost.is_empty() {
+                        break;
+                    }
+                }
+                Err(error) => assert!(error.to_string().contains("made to fail"), "{error}"),
+            }
+        }
+        let promised: std::collections::BTreeSet<u64> = world.promised.keys().map(|at| at.get()).collect();
+        assert!(promised.is_subset(&told), "read {nth} failed: {:?} were passed over", promised.difference(&told));
+        world.append(&[vec![1]]).remove(0).unwrap();
+    }
+}

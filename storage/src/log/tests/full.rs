@@ -1,9 +1,10 @@
-//! No space: appends are refused as long as there is none, and taken again as soon as there is. Nothing is poisoned.
+//! No space: appends are refused as long as there is none, and taken again as soon as there is. Nothing is poisoned,
+//! unless it is a write that finds none, which allocation should have made impossible.
 
 use hydrant_core::{ByteSize, Position};
 
 use super::world::{World, small};
-use crate::files::sim::{Op, SimFiles};
+use crate::files::sim::{Op, SimFiles, Times};
 use crate::log::AppendError;
 use crate::space::Space;
 
@@ -108,4 +109,20 @@ fn an_empty_log_is_as_small_as_it_can_be() {
     world.store(&[1]);
     assert_eq!(world.files.used(), 8 << 10);
     assert_eq!(world.log().reader(Position::ZERO).next(100).unwrap().frames.len(), 1);
+}
+
+#[test]
+fn a_write_that_finds_no_room_in_what_was_allocated_poisons_as_any_failed_write() {
+    let mut world = World::new(1);
+    world.store(&[100]);
+    world.files.fail(Op::Write, 1, Times::Once, std::io::ErrorKind::StorageFull);
+    let answers = world.append(&[vec![2000], vec![50]]);
+    // Not `Full`: any part of the two may lie there, and a later one that is shorter would not cover it.
+    assert!(answers.iter().all(|answer| matches!(answer, Err(AppendError::Unknown(_)))), "{answers:?}");
+    assert!(matches!(world.append(&[vec![10]])[0], Err(AppendError::Poisoned(_))));
+    world.check();
+    world.files.crash();
+    world.open().unwrap();
+    world.check();
+    world.store(&[10]);
 }
