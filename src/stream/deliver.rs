@@ -21,7 +21,7 @@ use std::time::Duration;
 use hydrant_core::{BatchId, Fault, ObjectSink, Position, Timestamp, Verdict};
 use hydrant_storage::ledger::{Checkpoint, Entry, GivenBack, Ledger, LedgerError};
 use hydrant_storage::log::Log;
-use hydrant_storage::outbox::{Content, Header, Outbox};
+use hydrant_storage::outbox::{Content, Outbox, Summary};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -95,8 +95,8 @@ pub struct Parts {
 /// A batch that a start found unsettled.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Its header.
-    pub header: Header,
+    /// What it is.
+    pub summary: Summary,
     /// Whether the ledger's file knows it.
     pub is_recorded: bool,
 }
@@ -180,8 +180,8 @@ impl Deliver {
             is_packing_over: false,
             parts,
         };
-        for Found { header, is_recorded } in found {
-            deliver.owe(&header, is_recorded);
+        for Found { summary, is_recorded } in found {
+            deliver.owe(&summary, is_recorded);
         }
         deliver.advance();
         deliver
@@ -245,7 +245,7 @@ impl Deliver {
         match packed {
             Some(Packed::Batch(header)) => {
                 self.state.apply(&Entry::Sealed { batch: header.batch, pieces: header.pieces.clone() })?;
-                self.owe(&header, false);
+                self.owe(&Summary::from(*header), false);
             }
             Some(Packed::Gap(span)) => self.state.sealed_above.push_span(span),
             Some(Packed::Lost(lost)) => self.enter(Entry::Lost { span: lost.span, why: lost.why })?,
@@ -262,9 +262,9 @@ impl Deliver {
         }
     }
 
-    fn owe(&mut self, header: &Header, is_recorded: bool) {
-        let &Header { batch, records, raw_bytes, oldest_arrival, .. } = header;
-        let first = header.pieces.hull().first;
+    fn owe(&mut self, summary: &Summary, is_recorded: bool) {
+        let &Summary { batch, records, raw_bytes, oldest_arrival, .. } = summary;
+        let first = summary.pieces.hull().first;
         let is_redirected = self.redirected(batch).is_some();
         let destination = if is_redirected { &mut self.dead_letter } else { &mut self.primary };
         destination.turns.add(batch);

@@ -104,11 +104,11 @@ impl OpenLane {
         for batch in gone {
             state.unlinked(batch);
         }
-        let mut found: Vec<Found> = owed.into_iter().map(|header| Found { header, is_recorded: true }).collect();
-        for header in adopted {
-            let sealed = Entry::Sealed { batch: header.batch, pieces: header.pieces.clone() };
+        let mut found: Vec<Found> = owed.into_iter().map(|summary| Found { summary, is_recorded: true }).collect();
+        for summary in adopted {
+            let sealed = Entry::Sealed { batch: summary.batch, pieces: summary.pieces.clone() };
             state.apply(&sealed)?;
-            found.push(Found { header, is_recorded: false });
+            found.push(Found { summary, is_recorded: false });
         }
         let mut lost = 0;
         if !damaged.is_empty() {
@@ -123,7 +123,7 @@ impl OpenLane {
                 found.is_recorded = true;
             }
         }
-        found.sort_by_key(|found| (found.header.pieces.hull().first, found.header.batch));
+        found.sort_by_key(|found| (found.summary.pieces.hull().first, found.summary.batch));
         let floor = highest.plus(1).max(state.forget);
         Ok(Self { outbox, ledger, state, found, floor, lost })
     }

@@ -269,7 +269,7 @@ impl Pack {
                 self.no_room_wait = NO_ROOM_WAIT_MIN;
                 self.tell(Packed::Batch(Box::new(header))).await
             }
-            Err(error @ (SealError::NoSpace(_) | SealError::NotCreated(_))) => {
+            Err(error @ (SealError::NoSpace(_) | SealError::Crowded { .. } | SealError::NotCreated(_))) => {
                 if self.rewind_at.is_none() {
                     warn!(%error, "no room on disk for a batch; packing waits");
                     self.rewind_at = Some(self.parts.clock.monotonic() + self.no_room_wait);

@@ -80,6 +80,14 @@ pub struct NoSpace {
     pub owner: Owner,
 }
 
+/// The unit in which file systems give room: ext4, xfs and btrfs by default.
+pub(crate) const BLOCK_BYTES: u64 = 4096;
+
+/// What a file of this length takes on the disk.
+pub(crate) const fn on_disk(bytes: u64) -> u64 {
+    bytes.next_multiple_of(BLOCK_BYTES)
+}
+
 /// Whether an error says that the disk, or what this user may have of it, is full.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

@@ -144,6 +144,31 @@ fn a_disk_that_fills_up_at_any_moment_is_drained_when_there_is_room_again() {
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
+/// Hundreds of streams may be declared, most of them idle: what each takes of the disk has a bound.
+#[test]
+fn an_idle_stream_takes_little_disk_declared_or_used() {
+    let files = SimFiles::new(1);
+    let mut world = World::with_usual_sizes(files.clone());
+    world.step(&Action::Kill); // nothing is open yet
+    world.step(&Action::SyncRemovals);
+    println!("declared: {} KiB", files.used() >> 10);
+    assert!(files.used() <= 160 << 10, "{} bytes of an idle stream", files.used());
+    for action in [
+        Action::Append(10),
+        Action::Read(10_000),
+        Action::Seal { every: 1, rest: 0 },
+        Action::Settle(0),
+        Action::SyncRemovals,
+        Action::Checkpoint,
+        Action::SyncRemovals,
+    ] {
+        world.step(&action);
+    }
+    println!("used once: {} KiB", files.used() >> 10);
+    assert!(files.used() <= 1200 << 10, "{} bytes of a stream that was used once", files.used());
+    world.finish();
+}
+
     let trace = |seed| {
         let mut world = World::new(SimFiles::new(seed));
         plain_run().iter().chain([&Action::Crash]).chain(&plain_run()).for_each(|action| world.step(action));

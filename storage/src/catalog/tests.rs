@@ -236,7 +236,7 @@ fn a_stream_lives_on_a_real_disk() {
     assert_eq!((places, report.streams[0].outbox.batches), (vec![path.join("log")], 1));
     let ((outbox, found), (mut ledger, mut state)) = open();
     assert!(matches!(&found[..], [Found::Whole { .. }]));
-    assert_eq!(Recovery::new(&state, found).owed, std::slice::from_ref(&header));
+    assert_eq!(Recovery::new(&state, found).owed, [header.clone().into()]);
     let body = outbox.body(header.batch).unwrap().read(0, usize::MAX).unwrap();
     assert_eq!(body, crate::outbox::testing::body(1, 700_000).concat());
     let settled = Entry::Settled { batch: header.batch };

@@ -238,4 +238,13 @@ mod tests {
         assert_eq!(RealFiles.list(dir.path()).unwrap(), ["c"]);
         assert_eq!(RealFiles.list(&dir.path().join("d")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
+
+    /// Whether a disk was asked can only be seen where there is none to ask: a device or `/proc` refuses.
+    #[test]
+    fn syncs_of_files_folders_and_new_names_reach_the_system() {
+        let invalid = |outcome: io::Result<()>| assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        invalid(RealFiles.open_read_only(Path::new("/dev/null")).unwrap().sync());
+        invalid(RealFiles.sync_dir(Path::new("/proc")));
+        invalid(RealFiles.create_dir_all(Path::new("/proc/self")));
+    }
 }

@@ -126,12 +126,12 @@ impl SimFiles {
         self.disk().faults.clear();
     }
 
-    /// How many bytes files may hold together; `None` for as many as they like.
+    /// How many bytes files may take together, in whole blocks of 4 KiB; `None` for as many as they like.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.disk().capacity = bytes;
     }
 
-    /// Bytes that files hold.
+    /// Bytes that files take, in whole blocks of 4 KiB.
     pub fn used(&self) -> u64 {
         self.disk().used()
     }
@@ -316,7 +316,7 @@ impl File for SimFile {
             return outcome;
         }
         let mut bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
-        let grown = (offset + bytes.len() as u64).saturating_sub(disk.content(self.node)?.held());
+        let grown = disk.content(self.node)?.growth(offset + bytes.len() as u64);
         if outcome.is_ok() && disk.free().is_some_and(|free| grown > free) {
             outcome = Err(ErrorKind::StorageFull.into());
         }
@@ -333,7 +333,7 @@ impl File for SimFile {
     fn allocate(&self, len: u64) -> io::Result<()> {
         let (mut disk, outcome) = self.begin(Op::Allocate);
         outcome?;
-        let grown = len.saturating_sub(disk.content(self.node)?.held());
+        let grown = disk.content(self.node)?.growth(len);
         if disk.free().is_some_and(|free| grown > free) {
             return Err(ErrorKind::StorageFull.into());
         }

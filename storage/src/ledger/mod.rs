@@ -36,14 +36,15 @@ pub use self::recovery::{DamagedBatch, Recovery};
 use self::format::{FILE_BYTES_MAX, Scanned};
 use crate::files::{File, Files};
 use crate::folder::Folder;
-use crate::space::{Claim, NoSpace, Share, is_full};
+use crate::space::{Claim, NoSpace, Share, is_full, on_disk};
 use crate::timing::Histogram;
 
 const LEDGER: &str = ".ledger";
 const TEMPORARY: &str = ".tmp";
 
-/// Room is allocated in steps of this many bytes: a few thousand entries, so that allocation is rare.
-const STEP_BYTES: u64 = 256 << 10;
+/// Room is allocated in steps of this many bytes: a thousand entries, so that allocation is rare and an idle ledger
+/// small.
+const STEP_BYTES: u64 = 64 << 10;
 
 /// Room kept free behind the last entry for what lets batches go, beside [`RESERVE_BYTES_PER_BATCH`].
 const RESERVE_BYTES: u64 = 64 << 10;
@@ -206,7 +207,7 @@ impl Ledger {
         for older in names.iter().filter(|name| number_of(name).is_some_and(|older| older < number)) {
             folder.remove(older).map_err(fail)?;
         }
-        let allocated = as_u64(bytes.len());
+        let allocated = on_disk(as_u64(bytes.len()));
         share.occupy(allocated);
         let current = Current {
             file,
@@ -317,7 +318,7 @@ fn write_file(folder: &Folder, share: &Share, number: u64, state: &Checkpoint) -
     let frame = format::frame(number, 0, &body).ok_or(LedgerError::TooLarge { bytes: body.len() })?;
     let head = format::head(number);
     let end = as_u64(head.len() + frame.len());
-    let allocated = (end + reserve(as_u64(state.owed().count()))).next_multiple_of(STEP_BYTES);
+    let allocated = on_disk(end + reserve(as_u64(state.owed().count())));
     let (temporary, name) = (format!("{}{TEMPORARY}", file_name(number)), file_name(number));
     share.take(allocated, Claim::Owed)?;
     let file = folder.create(&temporary).map_err(|error| {

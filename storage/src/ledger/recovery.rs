@@ -10,19 +10,21 @@
 //! | nothing         | whole   | the seal was the last thing that happened: adopted |
 //! | nothing         | damaged | never acknowledged by the ledger, so the log has its records: removed |
 
+use std::collections::BTreeMap;
+
 use hydrant_core::{BatchId, Position};
 
 use super::checkpoint::Checkpoint;
-use crate::outbox::{Found, Header};
+use crate::outbox::{Found, Summary};
 
 /// What to do with each batch after an open.
 #[derive(Clone, Debug, Default)]
 pub struct Recovery {
     /// Sealed and owed, as the ledger says, in the order of [`Outbox::open`](crate::outbox::Outbox::open).
-    pub owed: Vec<Header>,
+    pub owed: Vec<Summary>,
     /// Sealed and owed, but the ledger does not say so yet: a `Sealed` entry must be durable before anything else
     /// is done with them.
-    pub adopted: Vec<Header>,
+    pub adopted: Vec<Summary>,
     /// To be removed: settled already, or damaged before the ledger knew of them.
     pub remove: Vec<BatchId>,
     /// Settled and durably gone: [`Checkpoint::unlinked`] may take them out.
@@ -40,8 +42,6 @@ pub struct Recovery {
 pub struct DamagedBatch {
     /// Which. Its pieces stand in the checkpoint.
     pub batch: BatchId,
-    /// Its header, if that is whole.
-    pub header: Option<Header>,
     /// What is wrong.
     pub why: String,
 }
@@ -50,40 +50,42 @@ impl Recovery {
     /// Combines what [`Ledger::open`](super::Ledger::open) and [`Outbox::open`](crate::outbox::Outbox::open) found.
     pub fn new(checkpoint: &Checkpoint, found: Vec<Found>) -> Self {
         let mut recovery = Self { highest: checkpoint.highest, ..Self::default() };
-        let mut missing = checkpoint.batches.clone();
+        // Whether each batch that the ledger knows is settled; those that are not found stay.
+        let mut missing: BTreeMap<BatchId, bool> =
+            checkpoint.batches.iter().map(|(batch, state)| (*batch, state.settled)).collect();
         for file in found {
             match file {
-                Found::Whole { header, .. } => {
-                    let known = missing.remove(&header.batch);
-                    recovery.whole(header, known.map(|state| state.settled));
+                Found::Whole { summary, .. } => {
+                    let known = missing.remove(&summary.batch);
+                    recovery.whole(summary, known);
                 }
                 Found::Damaged { name, batch: None, .. } => recovery.strangers.push(name),
-                Found::Damaged { batch: Some(batch), header, why, .. } => match missing.remove(&batch) {
-                    Some(state) if !state.settled => recovery.damaged.push(DamagedBatch { batch, header, why }),
+                Found::Damaged { batch: Some(batch), why, .. } => match missing.remove(&batch) {
+                    Some(false) => recovery.damaged.push(DamagedBatch { batch, why }),
                     _ => recovery.remove.push(batch),
                 },
             }
         }
-        for (batch, state) in missing {
-            if state.settled {
+        for (batch, is_settled) in missing {
+            if is_settled {
                 recovery.gone.push(batch);
             } else {
                 let why = "its file is missing".to_owned();
-                recovery.damaged.push(DamagedBatch { batch, header: None, why });
+                recovery.damaged.push(DamagedBatch { batch, why });
             }
         }
         recovery
     }
 
-    fn whole(&mut self, header: Header, settled: Option<bool>) {
-        let hull = header.pieces.hull();
+    fn whole(&mut self, summary: Summary, settled: Option<bool>) {
+        let hull = summary.pieces.hull();
         if !hull.is_empty() {
             self.highest = self.highest.max(Position::new(hull.end.get() - 1));
         }
         match settled {
-            Some(true) => self.remove.push(header.batch),
-            Some(false) => self.owed.push(header),
-            None => self.adopted.push(header),
+            Some(true) => self.remove.push(summary.batch),
+            Some(false) => self.owed.push(summary),
+            None => self.adopted.push(summary),
         }
     }
 }

@@ -28,11 +28,8 @@ use super::rack::{Mark, Rack, Spare};
 use super::segment::{self, FRAMES_START, MakeError, Segment};
 use super::{AppendError, Options};
 use crate::files::{File, Files};
-use crate::space::Claim;
+use crate::space::{BLOCK_BYTES, Claim};
 use crate::timing::Timings;
-
-/// Segment files are a whole number of these, the unit in which file systems allocate.
-const BLOCK_BYTES: u64 = 4096;
 
 /// Payloads up to this many bytes are copied next to their header. Copying so few costs less than one more part in
 /// the vector of the write.

@@ -26,6 +26,30 @@ pub struct Header {
     pub content: Content,
 }
 
+/// What of a header is needed while its batch waits: very many may wait, and the rest stands in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Its name.
+    pub batch: BatchId,
+    /// When it was sealed.
+    pub sealed_at: Timestamp,
+    /// When the oldest of its records was accepted.
+    pub oldest_arrival: Timestamp,
+    /// How many records it has pieces of.
+    pub records: u64,
+    /// Bytes of its pieces before encoding and compression.
+    pub raw_bytes: u64,
+    /// Which pieces it holds.
+    pub pieces: Runs,
+}
+
+impl From<Header> for Summary {
+    fn from(header: Header) -> Self {
+        let Header { batch, sealed_at, oldest_arrival, records, raw_bytes, pieces, .. } = header;
+        Self { batch, sealed_at, oldest_arrival, records, raw_bytes, pieces }
+    }
+}
+
 /// Where a batch was meant to go when it was sealed. No credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkMark {

@@ -32,15 +32,19 @@ use hydrant_core::{BatchId, Clock, Position, Timestamp};
 
 pub use self::body::Body;
 pub use self::format::{BLOCK_BYTES, Damage, HEADER_BYTES_MAX};
-pub use self::header::{Content, Header, SinkMark};
+pub use self::header::{Content, Header, SinkMark, Summary};
 
 use self::body::Opened;
 use self::format::{Head, as_u64};
 use self::reserve::Reserve;
 use crate::files::{File, Files};
 use crate::folder::Folder;
-use crate::space::{Claim, NoSpace, Share, is_full};
+use crate::space::{Claim, NoSpace, Share, is_full, on_disk};
 use crate::timing::Histogram;
+
+/// Most batches that may wait in one outbox. Each takes a block of disk or more, some half a kilobyte of memory, a place
+/// in every checkpoint, and a read at the next start. At the default hints it is half a terabyte, or a year.
+pub const BATCHES_MAX: usize = 100_000;
 
 const BATCH: &str = ".batch";
 const TEMPORARY: &str = ".tmp";
@@ -60,11 +64,13 @@ struct Inner {
     held: Mutex<Held>,
 }
 
-/// Batch files and their lengths.
+/// Batch files and what they take on the disk.
 #[derive(Debug, Default)]
 struct Held {
     bytes_of: BTreeMap<BatchId, u64>,
     bytes: u64,
+    /// Seals under way.
+    sealing: usize,
     /// Taken by files that are no batches: left over, set aside, or somebody else's.
     stray: u64,
 }
@@ -103,6 +109,12 @@ pub enum SealError {
     /// No room. Try again when something was freed; nothing is poisoned.
     #[error(transparent)]
     NoSpace(#[from] NoSpace),
+    /// As many batches wait as may. Try again when some were removed; nothing is poisoned.
+    #[error("{batches} batches wait, as many as may")]
+    Crowded {
+        /// How many.
+        batches: usize,
+    },
     /// The header names more pieces than one may. Seal smaller batches.
     #[error("header of {bytes} bytes is too large")]
     HeaderTooLarge {
@@ -122,8 +134,8 @@ pub enum SealError {
 pub enum Found {
     /// A sealed batch. The blocks of its body are checked when they are read.
     Whole {
-        /// Its header.
-        header: Header,
+        /// What it is.
+        summary: Summary,
         /// Length of its file.
         bytes: u64,
     },
@@ -146,7 +158,7 @@ impl Found {
     /// The batch that it is the file of, whole or not.
     pub fn batch(&self) -> Option<BatchId> {
         match self {
-            Self::Whole { header, .. } => Some(header.batch),
+            Self::Whole { summary, .. } => Some(summary.batch),
             Self::Damaged { batch, .. } => *batch,
         }
     }
@@ -155,7 +167,7 @@ impl Found {
 /// How full an outbox is and how its disk behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes of all batch files.
+    /// Bytes that all batch files take on the disk.
     pub bytes: u64,
     /// How many there are.
     pub batches: u64,
@@ -205,13 +217,19 @@ impl Outbox {
         let parts = [start.as_slice(), &header_bytes].into_iter().chain(body.iter().map(|part| &**part));
         let parts: Vec<IoSlice<'_>> = parts.chain([table.as_slice()]).map(IoSlice::new).collect();
         let bytes = head.file_bytes();
-        let sealed = inner.write(header.batch, &parts, bytes, claim);
+        inner.begin(claim)?;
+        let sealed = inner
+            .provide(header.raw_bytes.max(bytes), claim)
+            .and_then(|()| inner.write(header.batch, &parts, bytes, claim));
+        let mut held = inner.held();
+        held.sealing -= 1;
         match &sealed {
-            Ok(()) => inner.held().insert(header.batch, bytes),
+            Ok(()) => held.insert(header.batch, on_disk(bytes)),
             // Whatever lies there now stays until the next open.
-            Err(SealError::Poisoned(_)) => inner.held().stray += bytes,
+            Err(SealError::Poisoned(_)) => held.stray += on_disk(bytes),
             Err(_) => {}
         }
+        drop(held);
         sealed
     }
 
@@ -289,7 +307,7 @@ impl Outbox {
     pub fn sync(&self) -> io::Result<()> {
         let inner = &*self.inner;
         inner.folder.sync().map_err(io::Error::other)?;
-        inner.reserve.stock(&inner.folder);
+        inner.reserve.restock(&inner.folder, || inner.held().is_empty());
         Ok(())
     }
 
@@ -307,27 +325,55 @@ impl Inner {
         let fail = |source| OpenError::Io { path: path(), source };
         let mut names = self.folder.files.list(&self.folder.dir).map_err(fail)?;
         names.retain(|name| !name.starts_with('.'));
-        for name in names.extract_if(.., |name| is_ours_but_no_batch(name)) {
+        for name in names.extract_if(.., |name| name.ends_with(TEMPORARY)) {
             self.folder.remove(&name).map_err(fail)?;
+        }
+        let mut largest = 0;
+        if names.extract_if(.., |name| name == reserve::NAME).next().is_some() {
+            self.reserve.adopt(&self.folder).map_err(fail)?;
         }
         self.folder.sync().map_err(|source| OpenError::Unsure { path: path(), source })?;
         let mut found = Vec::new();
         for name in names {
             let file = inspect(&*self.folder.files, &self.folder.dir, name).map_err(fail)?;
             let (Found::Whole { bytes, .. } | Found::Damaged { bytes, .. }) = &file;
-            self.share.occupy(*bytes);
+            let taken = on_disk(*bytes);
+            self.share.occupy(taken);
             match file.batch() {
-                Some(batch) => self.held().insert(batch, *bytes),
-                None => self.held().stray += bytes,
+                Some(batch) => self.held().insert(batch, taken),
+                None => self.held().stray += taken,
+            }
+            if let Found::Whole { summary, bytes } = &file {
+                largest = largest.max(summary.raw_bytes).max(*bytes);
             }
             found.push(file);
         }
-        self.reserve.stock(&self.folder);
+        // Without room for it, it is made later; a full disk can be opened and drained.
+        self.reserve.provide(&self.folder, largest).ok();
+        self.reserve.restock(&self.folder, || found.is_empty());
         found.sort_by_key(|found| match found {
-            Found::Whole { header, .. } => (false, header.sealed_at, header.pieces.hull().first, Some(header.batch)),
+            Found::Whole { summary, .. } => {
+                (false, summary.sealed_at, summary.pieces.hull().first, Some(summary.batch))
+            }
             Found::Damaged { batch, .. } => (true, Timestamp::default(), Position::ZERO, *batch),
         });
         Ok(found)
+    }
+
+    /// Counts a seal in, if another batch may wait. Dead letters and their like let others go, so they may always.
+    fn begin(&self, claim: Claim) -> Result<(), SealError> {
+        let mut held = self.held();
+        let batches = held.bytes_of.len() + held.sealing;
+        if claim == Claim::DataSeal && batches >= BATCHES_MAX {
+            return Err(SealError::Crowded { batches });
+        }
+        held.sealing += 1;
+        Ok(())
+    }
+
+    /// Makes sure that the dead letters which a batch of records of this size may give have room.
+    fn provide(&self, bytes: u64, claim: Claim) -> Result<(), SealError> {
+        if claim == Claim::DataSeal { self.reserve.provide(&self.folder, bytes) } else { Ok(()) }
     }
 
     /// From nothing to a durable file of this batch.
@@ -357,11 +403,11 @@ impl Inner {
 
     /// A new file with room for `bytes` bytes, or nothing.
     fn allocated(&self, temporary: &str, bytes: u64, claim: Claim) -> Result<Arc<dyn File>, SealError> {
-        self.share.take(bytes, claim)?;
+        self.share.take(on_disk(bytes), claim)?;
         let file = match self.folder.create(temporary) {
             Ok(file) => file,
             Err(error) => {
-                self.share.give(bytes);
+                self.share.give(on_disk(bytes));
                 return Err(self.not_created(error, bytes));
             }
         };
@@ -381,8 +427,8 @@ impl Inner {
     /// Removes an unfinished file. One that cannot be removed goes on counting; the next open removes it.
     fn discard(&self, temporary: &str, bytes: u64) {
         match self.folder.remove(temporary) {
-            Ok(()) => self.share.give(bytes),
-            Err(_) => self.held().stray += bytes,
+            Ok(()) => self.share.give(on_disk(bytes)),
+            Err(_) => self.held().stray += on_disk(bytes),
         }
     }
 
@@ -404,6 +450,11 @@ impl Drop for Inner {
 }
 
 impl Held {
+    /// Whether no batch is there or about to be.
+    fn is_empty(&self) -> bool {
+        self.bytes_of.is_empty() && self.sealing == 0
+    }
+
     fn insert(&mut self, batch: BatchId, bytes: u64) {
         self.bytes_of.insert(batch, bytes);
         self.bytes += bytes;
@@ -428,7 +479,7 @@ fn inspect(files: &dyn Files, dir: &Path, name: String) -> io::Result<Found> {
     };
     let bytes = files.open_read_only(&path)?.len()?;
     Ok(match body::open(files, &path, batch)? {
-        Opened::Whole(header, _) => Found::Whole { header, bytes },
+        Opened::Whole(header, _) => Found::Whole { summary: header.into(), bytes },
         Opened::Damaged(header, why) => {
             Found::Damaged { name, batch: Some(batch), bytes, header, why: why.to_string() }
         }
@@ -457,16 +508,16 @@ fn is_ours_but_no_batch(name: &str) -> bool {
 
 /// The same, unless a block of the body is damaged.
 fn with_body(files: &dyn Files, dir: &Path, name: String, file: Found) -> io::Result<Found> {
-    let Found::Whole { header, bytes } = file else {
+    let Found::Whole { summary, bytes } = file else {
         return Ok(file);
     };
-    let damage = match body::open(files, &dir.join(&name), header.batch)? {
-        Opened::Damaged(_, damage) => Some(damage.to_string()),
-        Opened::Whole(_, body) => body.verify()?,
+    let (header, damage) = match body::open(files, &dir.join(&name), summary.batch)? {
+        Opened::Damaged(header, damage) => (header, Some(damage.to_string())),
+        Opened::Whole(header, body) => (Some(header), body.verify()?),
     };
     Ok(match damage {
-        None => Found::Whole { header, bytes },
-        Some(why) => Found::Damaged { name, batch: Some(header.batch), bytes, header: Some(header), why },
+        None => Found::Whole { summary, bytes },
+        Some(why) => Found::Damaged { name, batch: Some(summary.batch), bytes, header, why },
     })
 }
 

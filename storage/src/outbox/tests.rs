@@ -34,7 +34,7 @@ fn sealed(files: &SimFiles, number: u8, len: usize) -> Outbox {
 fn batches(found: &[Found]) -> Vec<BatchId> {
     found
         .iter()
-        .map(|found| if let Found::Whole { header, .. } = found { header.batch } else { panic!("{found:?}") })
+        .map(|found| if let Found::Whole { summary, .. } = found { summary.batch } else { panic!("{found:?}") })
         .collect()
 }
 
@@ -50,7 +50,7 @@ fn a_sealed_batch_is_found_again_with_its_header_and_its_bytes() {
     drop(sealed(&files, 1, 700_000));
     files.crash();
     let (outbox, found) = open(&files);
-    assert!(matches!(&found[..], [Found::Whole { header: found, .. }] if *found == header(1)));
+    assert!(matches!(&found[..], [Found::Whole { summary, .. }] if *summary == header(1).into()));
     let (found, read) = outbox.read(header(1).batch).unwrap();
     assert_eq!(found, header(1));
     assert_eq!(read.read(0, usize::MAX).unwrap(), body(1, 700_000).concat());
@@ -245,6 +245,102 @@ fn dead_letters_are_sealed_on_a_full_disk_out_of_the_reserve_which_is_made_again
 }
 
 #[test]
+fn no_batch_of_records_is_sealed_whose_dead_letters_would_have_no_room() {
+    let files = SimFiles::new(3);
+    let (outbox, _) = open(&files);
+    files.set_capacity(Some(files.used() + (1 << 20)));
+    let refused = outbox.seal(&header(1), &body(1, 1_000_000), Claim::DataSeal);
+    assert!(matches!(refused, Err(SealError::NoSpace(_))), "there is room for it alone");
+    files.set_capacity(Some(files.used() + (3 << 20)));
+    outbox.seal(&header(1), &body(1, 1_000_000), Claim::DataSeal).unwrap();
+    files.set_capacity(Some(files.used()));
+    outbox.seal(&header(2), &body(2, 1_400_000), Claim::Owed).unwrap();
+    // It is used up now, so the next batch waits, while what is owed may try.
+    let refused = outbox.seal(&header(3), &body(3, 100), Claim::DataSeal);
+    assert!(matches!(refused, Err(SealError::NoSpace(_))));
+    outbox.remove(header(2).batch).unwrap();
+    outbox.sync().unwrap();
+    outbox.seal(&header(4), &body(4, 1_400_000), Claim::Owed).unwrap();
+}
+
+#[test]
+fn the_reserve_of_a_full_disk_outlives_a_restart_and_a_crash() {
+    for end in [SimFiles::kill, SimFiles::crash] {
+        let files = SimFiles::new(3);
+        let (outbox, _) = open(&files);
+        outbox.seal(&header(1), &body(1, 1_000_000), Claim::DataSeal).unwrap();
+        outbox.sync().unwrap();
+        drop(outbox);
+        files.set_capacity(Some(0));
+        end(&files);
+        let share = share(ByteSize::mib(64));
+        let (outbox, _) = open_with(&files, Arc::clone(&share));
+        assert_eq!(share.used(), files.used());
+        outbox.seal(&header(2), &body(2, 1_400_000), Claim::Owed).unwrap();
+        assert_eq!(share.used(), files.used());
+    }
+}
+
+#[test]
+fn the_reserve_is_small_while_nothing_waits() {
+    let files = SimFiles::new(3);
+    let share = share(ByteSize::mib(512));
+    let (outbox, _) = open_with(&files, Arc::clone(&share));
+    let idle = files.used();
+    assert_eq!((idle, share.used()), (64 << 10, 64 << 10));
+    outbox.seal(&header(1), &body(1, 5_000_000), Claim::DataSeal).unwrap();
+    assert_eq!(files.used(), (8 << 20) + on_disk(files.bytes(&path(1)).len() as u64));
+    outbox.sync().unwrap();
+    outbox.remove(header(1).batch).unwrap();
+    outbox.sync().unwrap();
+    assert_eq!((files.used(), share.used()), (idle, idle));
+    drop(outbox);
+    files.crash();
+    drop(open_with(&files, Arc::clone(&share)));
+    assert_eq!((files.used(), share.used()), (idle, 0));
+}
+
+/// As many batches as may wait do; then data waits, and what lets batches go does not. A ledger of so many fits too.
+#[test]
+fn as_many_batches_as_may_wait_can_be_sealed_recorded_and_found_again() {
+    let files = SimFiles::new(3);
+    let share = share(ByteSize::gib(5));
+    let (outbox, _) = open_with(&files, Arc::clone(&share));
+    let ledger_dir = Path::new("/data/ledger");
+    let open_ledger = || {
+        crate::ledger::Ledger::open(ledger_dir, Arc::new(files.clone()), StillClock::shared(), Arc::clone(&share))
+            .unwrap()
+    };
+    let (mut ledger, mut state) = open_ledger();
+    let numbered = |number: usize| {
+        let mut bytes = [7; 16];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        Header { batch: BatchId::from_bytes(bytes), ..header(1) }
+    };
+    for number in 0..BATCHES_MAX {
+        let header = numbered(number);
+        outbox.seal(&header, &[Bytes::from_static(b"one record")], Claim::DataSeal).unwrap();
+        let sealed = crate::ledger::Entry::Sealed { batch: header.batch, pieces: header.pieces };
+        state.apply(&sealed).unwrap();
+    }
+    let crowded = outbox.seal(&numbered(BATCHES_MAX), &[], Claim::DataSeal);
+    assert!(matches!(crowded, Err(SealError::Crowded { batches: BATCHES_MAX })), "{crowded:?}");
+    outbox.seal(&numbered(BATCHES_MAX), &[], Claim::Owed).unwrap();
+    outbox.remove(numbered(BATCHES_MAX).batch).unwrap();
+    outbox.remove(numbered(0).batch).unwrap();
+    outbox.seal(&numbered(0), &[], Claim::DataSeal).unwrap();
+    ledger.checkpoint(&state).unwrap();
+    assert_eq!(share.used(), files.used());
+    let ledger_bytes: usize =
+        files.paths().iter().filter(|path| path.starts_with(ledger_dir)).map(|path| files.bytes(path).len()).sum();
+    println!("{BATCHES_MAX} batches: a ledger of {ledger_bytes} bytes");
+    drop((outbox, ledger));
+    files.crash();
+    assert_eq!(open_with(&files, Arc::clone(&share)).1.len(), BATCHES_MAX);
+    assert_eq!(open_ledger().1, state);
+}
+
+#[test]
 fn a_removed_batch_may_come_back_until_the_removal_is_made_durable() {
     let base = SimFiles::new(3);
     let outbox = sealed(&base, 1, 100);
@@ -289,8 +385,8 @@ fn read_after(base: &SimFiles, change: impl FnOnce(&mut Vec<u8>)) -> Result<Byte
     files.damage(&path(1), change);
     let (outbox, found) = open(&files);
     match &found[..] {
-        [Found::Whole { header: found, .. }] => {
-            assert_eq!(*found, header(1));
+        [Found::Whole { summary, .. }] => {
+            assert_eq!(*summary, header(1).into());
             outbox.body(header(1).batch).unwrap().read(0, usize::MAX).map_err(|error| error.to_string())
         }
         [Found::Damaged { batch, why, .. }] => {
@@ -311,6 +407,7 @@ fn every_flipped_byte_of_a_batch_file_is_detected() {
             read_after(&base, |bytes| bytes[at] ^= bit).expect_err(&format!("byte {at}"));
         }
     }
+    println!("{} flipped bits", 2 * base.bytes(&path(1)).len());
 }
 
 #[test]
@@ -321,6 +418,7 @@ fn a_batch_file_cut_anywhere_or_too_long_is_detected() {
         read_after(&base, |bytes| bytes.truncate(len)).expect_err(&format!("cut at {len}"));
     }
     read_after(&base, |bytes| bytes.push(0)).unwrap_err();
+    println!("{} cuts", base.bytes(&path(1)).len());
 }
 
 #[test]

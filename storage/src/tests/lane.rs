@@ -15,21 +15,33 @@ use super::model::{Id, Model, body, payload};
 use crate::files::sim::{Op, SimFiles, Times};
 use crate::ledger::{Checkpoint, Entry, Ledger, LedgerError, Recovery};
 use crate::log::{AppendError, Committers, Log, Options, Payloads, Reader};
-use crate::outbox::{Content, Header, Outbox, SealError, SinkMark};
+use crate::outbox::{Content, Header, Outbox, SealError, SinkMark, Summary};
 use crate::runs::Runs;
 use crate::space::Claim;
 use crate::testing::{StillClock, share};
 
-const DIR: &str = "/data/streams/web";
+pub(super) const DIR: &str = "/data/streams/web";
 
 pub(super) struct World {
     pub(super) files: SimFiles,
     /// Whether an fsync of a folder may fail. File systems that lose a name then take nothing more before they are
     /// mounted again (`docs/formats/disk.md`), so such a process ends with its machine.
     folders_fail: bool,
+    /// Sizes of segments, first and largest, and the disk that the stream may have.
+    sizes: Sizes,
     model: Model,
     lane: Option<Lane>,
 }
+
+#[derive(Clone, Copy)]
+struct Sizes {
+    first: ByteSize,
+    max: ByteSize,
+    disk: ByteSize,
+}
+
+/// So small that a few requests fill a segment, and a few segments the disk.
+const SMALL: Sizes = Sizes { first: ByteSize::kib(8), max: ByteSize::kib(32), disk: ByteSize::mib(4) };
 
 struct Lane {
     log: Log,
@@ -50,7 +62,13 @@ struct Lane {
 
 impl World {
     pub(super) fn new(files: SimFiles) -> Self {
-        Self { files, folders_fail: false, model: Model::default(), lane: None }
+        Self { files, folders_fail: false, sizes: SMALL, model: Model::default(), lane: None }
+    }
+
+    /// With the sizes that the server uses.
+    pub(super) fn with_usual_sizes(files: SimFiles) -> Self {
+        let Options { segment_bytes_first: first, segment_bytes_max: max, .. } = Options::new(1);
+        Self { sizes: Sizes { first, max, disk: ByteSize::gib(5) }, ..Self::new(files) }
     }
 
     pub(super) fn step(&mut self, action: &Action) {
@@ -83,6 +101,11 @@ impl World {
     fn mend(&mut self) {
         self.files.heal();
         self.folders_fail = false;
+    }
+
+    /// The records that were acknowledged and lie in no settled batch.
+    pub(super) fn owed(&self) -> BTreeMap<Position, Id> {
+        self.model.owed()
     }
 
     /// Mends the disk, delivers all there is, and asks whether that was all.
@@ -122,25 +145,25 @@ impl World {
         if let Some(lane) = self.lane.take() {
             return lane;
         }
-        if let Some(lane) = Lane::open(&self.files, &mut self.model) {
+        if let Some(lane) = Lane::open(&self.files, self.sizes, &mut self.model) {
             return lane;
         }
         self.mend();
         self.files.crash();
-        if let Some(lane) = Lane::open(&self.files, &mut self.model) {
+        if let Some(lane) = Lane::open(&self.files, self.sizes, &mut self.model) {
             return lane;
         }
         // Only a ledger that never was needs room.
         self.files.set_capacity(None);
         assert!(self.model.records.is_empty(), "a start on a full disk failed");
-        Lane::open(&self.files, &mut self.model).expect("a mended disk can be opened")
+        Lane::open(&self.files, self.sizes, &mut self.model).expect("a mended disk can be opened")
     }
 }
 
 impl Lane {
     /// As a start does it. `None` when the disk refused.
-    fn open(files: &SimFiles, model: &mut Model) -> Option<Self> {
-        let (dir, share) = (Path::new(DIR), share(ByteSize::mib(4)));
+    fn open(files: &SimFiles, sizes: Sizes, model: &mut Model) -> Option<Self> {
+        let (dir, share) = (Path::new(DIR), share(sizes.disk));
         let disk = || Arc::new(files.clone());
         let (ledger, state) =
             Ledger::open(&dir.join("ledger"), disk(), StillClock::shared(), Arc::clone(&share)).ok()?;
@@ -150,8 +173,8 @@ impl Lane {
         let options = Options {
             floor: recovery.highest.plus(1),
             forgotten: state.forget,
-            segment_bytes_first: ByteSize::kib(8),
-            segment_bytes_max: ByteSize::kib(32),
+            segment_bytes_first: sizes.first,
+            segment_bytes_max: sizes.max,
             salt_seed: Some(state.highest.get() ^ 0x5eed),
             ..Options::new(1)
         };
@@ -178,9 +201,9 @@ impl Lane {
     }
 
     fn recover(&mut self, recovery: Recovery, model: &mut Model) {
-        let redirected = |header: &Header| {
-            let state = self.state.batches.get(&header.batch);
-            (header.batch, state.and_then(|state| state.redirected.clone()))
+        let redirected = |summary: &Summary| {
+            let state = self.state.batches.get(&summary.batch);
+            (summary.batch, state.and_then(|state| state.redirected.clone()))
         };
         let owed = recovery.owed.iter().chain(&recovery.adopted).map(redirected).collect();
         model.recovered(&owed);
@@ -190,7 +213,7 @@ impl Lane {
                 self.removed.push(batch);
             }
         }
-        self.unrecorded = recovery.adopted.into_iter().map(|header| (header.batch, header.pieces)).collect();
+        self.unrecorded = recovery.adopted.into_iter().map(|summary| (summary.batch, summary.pieces)).collect();
     }
 
     /// Appends to the ledger what must come before anything else.
@@ -245,7 +268,7 @@ impl Lane {
     }
 
     fn read(&mut self, bytes: usize, model: &mut Model) {
-        let Ok(slice) = self.reader.next(bytes) else { panic!("reads do not fail here") };
+        let Ok(slice) = self.reader.next(bytes) else { return }; // made to fail; the reader stands where it stood
         for lost in &slice.lost {
             model.lost(lost.span);
             self.buffer.retain(|position, _| !lost.span.contains(*position));
@@ -288,7 +311,7 @@ impl Lane {
 
     fn settle(&mut self, which: usize, model: &mut Model) {
         let Some(batch) = self.pick(which) else { return };
-        let bytes = self.outbox.body(batch).unwrap().read(0, usize::MAX).unwrap();
+        let Ok(bytes) = self.outbox.body(batch).and_then(|body| body.read(0, usize::MAX)) else { return };
         model.delivered(batch, &bytes);
         if self.append_entry(&Entry::Settled { batch }, model) && self.outbox.remove(batch).is_ok() {
             self.removed.push(batch);

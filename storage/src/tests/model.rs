@@ -143,6 +143,13 @@ impl Model {
         }
     }
 
+    /// What was acknowledged and lies in no settled batch.
+    pub(super) fn owed(&self) -> BTreeMap<Position, Id> {
+        let is_settled = |at| self.sealed.get(at).is_some_and(|batch| self.fates[batch] == Fate::Settled);
+        let owed = self.records.iter().filter(|(at, _)| self.acknowledged.contains(at) && !is_settled(at));
+        owed.map(|(at, id)| (*at, *id)).collect()
+    }
+
     /// After everything was sealed, delivered and settled.
     pub(super) fn finished(&self) {
         for (position, id) in &self.records {

@@ -185,8 +185,18 @@ pub(super) enum Change {
 }
 
 impl Content {
+    /// What it takes on the disk, in whole blocks.
     pub(super) fn held(&self) -> u64 {
-        self.allocated.max(self.now.len() as u64)
+        Self::blocks(self.allocated.max(self.now.len() as u64))
+    }
+
+    /// By how much it takes more when it is `len` bytes long.
+    pub(super) fn growth(&self, len: u64) -> u64 {
+        Self::blocks(len).saturating_sub(self.held())
+    }
+
+    const fn blocks(bytes: u64) -> u64 {
+        bytes.next_multiple_of(4096)
     }
 
     pub(super) fn apply(&mut self, change: Change) {

@@ -105,14 +105,15 @@ fn after_a_failed_sync_no_later_one_brings_the_bytes_back() {
 #[test]
 fn a_full_disk_refuses_and_changes_nothing() {
     let files = SimFiles::new(1);
-    files.set_capacity(Some(1000));
+    files.set_capacity(Some(3 * 4096));
     let file = files.create(Path::new("a")).unwrap();
-    file.allocate(600).unwrap();
-    assert_eq!(file.allocate(1001).unwrap_err().kind(), ErrorKind::StorageFull);
-    assert_eq!(files.create(Path::new("b")).unwrap().allocate(500).unwrap_err().kind(), ErrorKind::StorageFull);
-    assert_eq!((file.len().unwrap(), files.used()), (600, 600));
+    file.allocate(5000).unwrap();
+    assert_eq!(file.allocate(3 * 4096 + 1).unwrap_err().kind(), ErrorKind::StorageFull);
+    let other = files.create(Path::new("b")).unwrap();
+    assert_eq!(other.allocate(5000).unwrap_err().kind(), ErrorKind::StorageFull, "it takes whole blocks");
+    assert_eq!((file.len().unwrap(), files.used()), (5000, 2 * 4096));
     files.remove(Path::new("a")).unwrap();
-    files.open(Path::new("b")).unwrap().allocate(1000).unwrap();
+    files.open(Path::new("b")).unwrap().allocate(3 * 4096).unwrap();
 }
 
 #[test]
