@@ -103,7 +103,7 @@ fn any_one_operation_of_a_run_may_fail() {
     let mut cases = 0;
     for run in runs {
         let mut world = World::new(SimFiles::new(1));
-        run().iter().for_each(|action| world.step(action));
+        world.run(&run());
         for &op in &ops {
             let count = world.files.count(op);
             assert!(count > 0 || op == Op::Truncate, "{op:?} is never used");
@@ -111,7 +111,7 @@ fn any_one_operation_of_a_run_may_fail() {
                 for times in [Times::Once, Times::FromThenOn] {
                     let mut world = World::new(SimFiles::new(nth));
                     world.fail(op, nth, times);
-                    run().iter().for_each(|action| world.step(action));
+                    world.run(&run());
                     world.finish();
                     cases += 1;
                 }
@@ -119,6 +119,38 @@ fn any_one_operation_of_a_run_may_fail() {
         }
     }
     println!("{cases} runs, in each of which another operation failed");
+}
+
+/// What a process did not live to make durable is seen by the next one, and must not be acted on before it is: the power
+/// may fail soon after.
+#[test]
+fn the_process_may_die_before_any_operation_of_a_run_and_the_power_fail_soon_after() {
+    let counted = {
+        let mut world = World::new(SimFiles::new(1));
+        world.run(&plain_run());
+        Op::CHANGES.map(|op| (op, world.files.count(op)))
+    };
+    let mut cases = 0;
+    for (op, count) in counted {
+        for nth in 1..=count {
+            for power_fails_after in 0..4_usize {
+                let mut world = World::new(SimFiles::new(nth * 4 + power_fails_after as u64));
+                world.files.die(op, nth);
+                let mut steps = plain_run().into_iter();
+                while world.deaths == 0
+                    && let Some(action) = steps.next()
+                {
+                    world.step(&action);
+                }
+                steps.by_ref().take(power_fails_after).for_each(|action| world.step(&action));
+                world.step(&Action::Crash);
+                steps.for_each(|action| world.step(&action));
+                world.finish();
+                cases += 1;
+            }
+        }
+    }
+    println!("{cases} runs, in each of which the process died somewhere else");
 }
 
 #[test]

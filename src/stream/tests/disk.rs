@@ -73,7 +73,9 @@ async fn of_a_batch_whose_body_is_damaged_the_log_gives_what_it_has_and_nothing_
     running.until("a batch waits", |_| !batch_files(&files).is_empty()).await;
     settle_down().await;
     let damaged = batch_files(&files);
-    damaged.iter().for_each(|path| damage_body(&files, path));
+    for path in &damaged {
+        damage_body(&files, path);
+    }
     open.store(true, Ordering::SeqCst);
     running.drain().await;
     assert_once(&setup.primary.lines(), 0..200, "delivered");
@@ -205,7 +207,7 @@ fn only_a_failed_write_or_fsync_of_an_opening_is_poison() {
             let is_poison = opened.err().map(|error| error.is_poison());
             match op {
                 Op::CreateDirAll | Op::Write | Op::Sync | Op::SyncDir => {
-                    assert_eq!(is_poison, Some(true), "{op:?} {nth}")
+                    assert_eq!(is_poison, Some(true), "{op:?} {nth}");
                 }
                 Op::Remove => assert_ne!(is_poison, Some(true), "{op:?} {nth}"),
                 _ => assert_eq!(is_poison, Some(false), "{op:?} {nth}"),

@@ -100,6 +100,32 @@ fn streams_that_are_declared_no_more_are_told_of_with_their_bytes() {
     assert_eq!(data.undeclared(&["kept"].into()), [Undeclared { name: "left".into(), path, bytes: 1234 }]);
 }
 
+/// The next process sees what the last one did not live to make durable; once an open has told of it, it is for good.
+#[test]
+fn what_an_open_tells_is_there_after_the_power_failed() {
+    for op in [Op::Sync, Op::Rename, Op::SyncDir] {
+        for seed in 0..50 {
+            let files = SimFiles::new(seed);
+            let mut data = open(&files).unwrap();
+            declare(&mut data, "web", "a").unwrap();
+            files.die(op, 1);
+            declare(&mut data, "web", "b").unwrap_err();
+            files.kill();
+            let told = open(&files).unwrap().streams().clone();
+            files.crash();
+            assert_eq!(*open(&files).unwrap().streams(), told, "{op:?}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn the_name_of_a_new_data_directory_is_made_durable() {
+    let parent = tempfile::tempdir().unwrap();
+    let files = SimFiles::new(1); // has the folders above it, and is asked to sync them
+    lock::make_private_dir(&parent.path().join("data"), &files).unwrap();
+    assert_eq!(files.count(Op::SyncDir), 1);
+}
+
 #[test]
 fn only_names_of_streams_become_folders() {
     let mut data = open(&SimFiles::new(1)).unwrap();

@@ -105,7 +105,20 @@ impl SimFiles {
     /// The process dies and another one starts; the kernel goes on. Nothing is lost, and files that are open answer
     /// as after a crash.
     pub fn kill(&self) {
-        self.disk().life += 1;
+        self.disk().revive();
+    }
+
+    /// The process dies before the `nth` operation of this kind from now on (1 is the next): that one and all later ones
+    /// of any kind do nothing but answer an error, until [`kill`](Self::kill) or [`crash`](Self::crash).
+    pub fn die(&self, op: Op, nth: u64) {
+        let mut disk = self.disk();
+        let at = disk.counts.get(&op).copied().unwrap_or_default() + nth;
+        disk.death = Some((op, at));
+    }
+
+    /// Whether the process has died, and nobody has noticed yet.
+    pub fn is_dead(&self) -> bool {
+        self.disk().is_dead
     }
 
     /// Fails the `nth` operation of this kind from now on (1 is the next) with an error of this kind.
@@ -255,7 +268,7 @@ impl Files for SimFiles {
         let mut disk = self.disk();
         let outcome = disk.begin(Op::SyncDir, dir);
         disk.check_dir(dir)?;
-        if disk.lies.contains(&Op::SyncDir) {
+        if disk.is_dead || disk.lies.contains(&Op::SyncDir) {
             return outcome;
         }
         disk.settle_names(dir, if outcome.is_ok() { Fate::Kept } else { Fate::Any });
@@ -312,7 +325,7 @@ impl File for SimFile {
 
     fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
         let (mut disk, mut outcome) = self.begin(Op::Write);
-        if disk.life != self.life || !self.writable {
+        if disk.life != self.life || disk.is_dead || !self.writable {
             return outcome;
         }
         let mut bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
@@ -356,7 +369,7 @@ impl File for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let (mut disk, outcome) = self.begin(Op::Sync);
-        if disk.life != self.life || !self.writable || disk.lies.contains(&Op::Sync) {
+        if disk.life != self.life || disk.is_dead || !self.writable || disk.lies.contains(&Op::Sync) {
             return outcome;
         }
         let fate = if outcome.is_ok() { Fate::Kept } else { Fate::Any };

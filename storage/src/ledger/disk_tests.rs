@@ -222,6 +222,30 @@ fn the_reserve_is_made_good_as_soon_as_the_disk_has_room_again() {
     assert!(ledger.current.allocated - ledger.current.end >= reserve(0));
 }
 
+/// The next process sees what the last one did not live to make durable; once an open has told of it, it is for good.
+#[test]
+fn what_an_open_tells_is_there_after_the_power_failed() {
+    for op in [Op::Sync, Op::Rename, Op::SyncDir, Op::Remove] {
+        for seed in 0..50 {
+            let files = SimFiles::new(seed);
+            let (mut ledger, mut state) = open(&files);
+            ledger.append(&[sealed(1)]).unwrap();
+            state = after(&state, &[sealed(1)]);
+            files.die(op, 1);
+            if op == Op::Sync {
+                ledger.append(&[sealed(2)]).unwrap_err();
+            } else {
+                state.advance(Position::new(3));
+                ledger.checkpoint(&state).ok();
+            }
+            files.kill();
+            let (_, told) = open(&files);
+            files.crash();
+            assert_eq!(open(&files).1, told, "{op:?}, seed {seed}");
+        }
+    }
+}
+
 #[test]
 fn a_checkpoint_without_room_is_put_off_and_the_old_file_goes_on() {
     let files = SimFiles::new(1);

@@ -366,7 +366,13 @@ fn whole(number: u8, spans: &[Span]) -> Found {
 }
 
 fn damaged(number: u8) -> Found {
-    Found::Damaged { name: format!("{number}"), batch: Some(batch(number)), bytes: 1, header: None, why: "torn".into() }
+    Found::Damaged {
+        name: format!("{number}"),
+        batch: Some(batch(number)),
+        bytes: 1,
+        summary: None,
+        why: "torn".into(),
+    }
 }
 
 fn owed(recovery: &Recovery) -> Vec<BatchId> {
@@ -416,6 +422,7 @@ fn a_damaged_file_that_the_ledger_never_knew_is_removed_because_the_log_has_its_
 
 #[test]
 fn a_file_that_is_no_batch_is_left_alone() {
-    let stranger = Found::Damaged { name: "notes.txt".into(), batch: None, bytes: 0, header: None, why: String::new() };
+    let stranger =
+        Found::Damaged { name: "notes.txt".into(), batch: None, bytes: 0, summary: None, why: String::new() };
     assert_eq!(Recovery::new(&Checkpoint::default(), vec![stranger]).strangers, ["notes.txt"]);
 }

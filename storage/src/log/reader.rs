@@ -133,12 +133,13 @@ impl Reader {
                 Place::In { segment, start, end, missing } => {
                     slice.lost.extend(missing.map(absent));
                     self.move_to(segment.base);
-                    match self.read(&log.rack, &segment, start, end, bytes_max, &mut slice) {
-                        // What was found before is passed, and would be missed; the next call meets the error again.
-                        Err(_) if !slice.frames.is_empty() || !slice.lost.is_empty() => break,
-                        result => {
-                            result.map_err(|source| ReadError { path: segment.path.display().to_string(), source })?
+                    let result = self.read(&log.rack, &segment, start, end, bytes_max, &mut slice);
+                    if let Err(source) = result {
+                        if slice.frames.is_empty() && slice.lost.is_empty() {
+                            return Err(ReadError { path: segment.path.display().to_string(), source });
                         }
+                        // What was found before is passed, and would be missed; the next call meets the error again.
+                        break;
                     }
                 }
             }

@@ -147,8 +147,8 @@ pub enum Found {
         batch: Option<BatchId>,
         /// Length of its file.
         bytes: u64,
-        /// The header, if that is whole.
-        header: Option<Header>,
+        /// What it is, if its header is whole.
+        summary: Option<Summary>,
         /// What is wrong.
         why: String,
     },
@@ -221,15 +221,15 @@ impl Outbox {
         let sealed = inner
             .provide(header.raw_bytes.max(bytes), claim)
             .and_then(|()| inner.write(header.batch, &parts, bytes, claim));
-        let mut held = inner.held();
-        held.sealing -= 1;
+        let mut counts = inner.held();
+        counts.sealing -= 1;
         match &sealed {
-            Ok(()) => held.insert(header.batch, on_disk(bytes)),
+            Ok(()) => counts.insert(header.batch, on_disk(bytes)),
             // Whatever lies there now stays until the next open.
-            Err(SealError::Poisoned(_)) => held.stray += on_disk(bytes),
+            Err(SealError::Poisoned(_)) => counts.stray += on_disk(bytes),
             Err(_) => {}
         }
-        drop(held);
+        drop(counts);
         sealed
     }
 
@@ -265,7 +265,7 @@ impl Outbox {
         match inspect(&**files, dir, name.clone()).and_then(|file| with_body(&**files, dir, name.clone(), file)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let why = "its file is missing".to_owned();
-                Ok(Found::Damaged { name, batch: Some(batch), bytes: 0, header: None, why })
+                Ok(Found::Damaged { name, batch: Some(batch), bytes: 0, summary: None, why })
             }
             examined => examined,
         }
@@ -475,13 +475,14 @@ fn inspect(files: &dyn Files, dir: &Path, name: String) -> io::Result<Found> {
         // It may be anything, a folder too; what can be told of its length counts as used.
         let bytes = files.open_read_only(&path).and_then(|file| file.len()).unwrap_or(0);
         let why = "not the name of a batch file".to_owned();
-        return Ok(Found::Damaged { name, batch: None, bytes, header: None, why });
+        return Ok(Found::Damaged { name, batch: None, bytes, summary: None, why });
     };
     let bytes = files.open_read_only(&path)?.len()?;
     Ok(match body::open(files, &path, batch)? {
         Opened::Whole(header, _) => Found::Whole { summary: header.into(), bytes },
         Opened::Damaged(header, why) => {
-            Found::Damaged { name, batch: Some(batch), bytes, header, why: why.to_string() }
+            let summary = header.map(Summary::from);
+            Found::Damaged { name, batch: Some(batch), bytes, summary, why: why.to_string() }
         }
     })
 }
@@ -511,13 +512,13 @@ fn with_body(files: &dyn Files, dir: &Path, name: String, file: Found) -> io::Re
     let Found::Whole { summary, bytes } = file else {
         return Ok(file);
     };
-    let (header, damage) = match body::open(files, &dir.join(&name), summary.batch)? {
-        Opened::Damaged(header, damage) => (header, Some(damage.to_string())),
-        Opened::Whole(header, body) => (Some(header), body.verify()?),
+    let damage = match body::open(files, &dir.join(&name), summary.batch)? {
+        Opened::Damaged(_, damage) => Some(damage.to_string()),
+        Opened::Whole(_, body) => body.verify()?,
     };
     Ok(match damage {
         None => Found::Whole { summary, bytes },
-        Some(why) => Found::Damaged { name, batch: Some(summary.batch), bytes, header, why },
+        Some(why) => Found::Damaged { name, batch: Some(summary.batch), bytes, summary: Some(summary), why },
     })
 }
 

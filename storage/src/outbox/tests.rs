@@ -461,7 +461,7 @@ fn a_header_that_is_whole_is_kept_when_the_rest_is_gone() {
     let files = SimFiles::new(1);
     drop(sealed(&files, 1, 300));
     files.damage(&path(1), |bytes| bytes.truncate(bytes.len() - 100));
-    assert!(matches!(&open(&files).1[..], [Found::Damaged { header: Some(found), .. }] if *found == header(1)));
+    assert!(matches!(&open(&files).1[..], [Found::Damaged { summary: Some(found), .. }] if *found == header(1).into()));
 }
 
 #[test]
@@ -480,6 +480,38 @@ fn a_damaged_batch_can_be_set_aside_and_goes_on_taking_space() {
     let (_outbox, found) = open_with(&files, Arc::clone(&share));
     assert!(matches!(&found[..], [Found::Damaged { name, batch: None, .. }] if name.ends_with(".batch.damaged")));
     assert_eq!(share.used(), files.used());
+}
+
+#[test]
+fn a_batch_that_was_set_aside_never_comes_back() {
+    let base = SimFiles::new(1);
+    let outbox = sealed(&base, 1, 300);
+    outbox.set_aside(header(1).batch).unwrap();
+    for seed in 0..50 {
+        let files = base.fork(seed);
+        files.crash();
+        let (_, found) = open(&files);
+        assert!(matches!(&found[..], [Found::Damaged { batch: None, .. }]), "seed {seed}: {found:?}");
+    }
+}
+
+/// A batch whose seal the last process did not live to finish is seen under its name; once an open has told of it, it is
+/// there for good.
+#[test]
+fn what_an_open_finds_is_there_after_the_power_failed() {
+    for op in [Op::SyncDir, Op::Rename] {
+        for seed in 0..50 {
+            let files = SimFiles::new(seed);
+            let outbox = sealed(&files, 1, 300);
+            outbox.remove(header(1).batch).unwrap();
+            files.die(op, 1);
+            outbox.seal(&header(2), &body(2, 300), Claim::DataSeal).unwrap_err();
+            files.kill();
+            let told = batches(&open(&files).1);
+            files.crash();
+            assert_eq!(batches(&open(&files).1), told, "{op:?}, seed {seed}");
+        }
+    }
 }
 
 #[test]

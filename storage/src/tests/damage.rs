@@ -87,12 +87,11 @@ fn drain(files: &SimFiles) -> Result<Drained, String> {
     // Of a newest segment that is cut, or that nothing can be read of, nobody knows how far it went.
     drained.lost_from = lost.iter().filter(|lost| lost.span.is_empty()).map(|lost| lost.span.first).min();
     for batch in recovery.owed.iter().chain(&recovery.adopted).map(|summary| summary.batch) {
-        match outbox.body(batch).and_then(|body| body.read(0, usize::MAX)) {
-            Ok(bytes) => drained.arrived.extend(records(&bytes)),
-            Err(_) => {
-                assert!(matches!(outbox.examine(batch), Ok(Found::Damaged { .. })));
-                drained.give_up(&mut state, &outbox, batch, Some(log.first_kept()));
-            }
+        if let Ok(bytes) = outbox.body(batch).and_then(|body| body.read(0, usize::MAX)) {
+            drained.arrived.extend(records(&bytes));
+        } else {
+            assert!(matches!(outbox.examine(batch), Ok(Found::Damaged { .. })));
+            drained.give_up(&mut state, &outbox, batch, Some(log.first_kept()));
         }
     }
     ledger.checkpoint(&state).map_err(|error| words(&error))?;
@@ -206,6 +205,6 @@ fn a_flipped_byte_anywhere_loses_nothing_without_a_word() {
 
 #[test]
 fn a_file_that_ends_anywhere_loses_nothing_without_a_word() {
-    let (cases, refused) = everywhere(|bytes, at| bytes.truncate(at));
+    let (cases, refused) = everywhere(Vec::truncate);
     println!("{cases} cuts; {refused} of them stop the lane for an operator");
 }

@@ -29,6 +29,8 @@ pub(super) struct World {
     folders_fail: bool,
     /// Sizes of segments, first and largest, and the disk that the stream may have.
     sizes: Sizes,
+    /// How often the process died of what the disk did.
+    pub(super) deaths: u32,
     model: Model,
     lane: Option<Lane>,
 }
@@ -62,7 +64,7 @@ struct Lane {
 
 impl World {
     pub(super) fn new(files: SimFiles) -> Self {
-        Self { files, folders_fail: false, sizes: SMALL, model: Model::default(), lane: None }
+        Self { files, folders_fail: false, sizes: SMALL, deaths: 0, model: Model::default(), lane: None }
     }
 
     /// With the sizes that the server uses.
@@ -82,14 +84,21 @@ impl World {
                 let mut lane = self.take_lane();
                 lane.record(&mut self.model);
                 lane.work(work, &mut self.model);
-                if lane.dead {
+                if lane.dead || self.files.is_dead() {
                     let end = if self.folders_fail { SimFiles::crash } else { SimFiles::kill };
+                    self.deaths += 1;
                     self.mend();
                     end(&self.files);
                 } else {
                     self.lane = Some(lane);
                 }
             }
+        }
+    }
+
+    pub(super) fn run(&mut self, actions: &[Action]) {
+        for action in actions {
+            self.step(action);
         }
     }
 
@@ -145,11 +154,13 @@ impl World {
         if let Some(lane) = self.lane.take() {
             return lane;
         }
-        if let Some(lane) = Lane::open(&self.files, self.sizes, &mut self.model) {
+        if let Some(lane) = Lane::open(&self.files, self.sizes, &mut self.model).filter(|_| !self.files.is_dead()) {
             return lane;
         }
+        self.deaths += 1;
+        let end = if self.files.is_dead() { SimFiles::kill } else { SimFiles::crash };
         self.mend();
-        self.files.crash();
+        end(&self.files);
         if let Some(lane) = Lane::open(&self.files, self.sizes, &mut self.model) {
             return lane;
         }

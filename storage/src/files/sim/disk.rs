@@ -32,6 +32,10 @@ pub(super) struct Disk {
     pub(super) nodes_made: usize,
     pub(super) capacity: Option<u64>,
     pub(super) faults: Vec<Fault>,
+    /// Which operation the process does not live to see.
+    pub(super) death: Option<(Op, u64)>,
+    /// The process is dead: nothing changes any more.
+    pub(super) is_dead: bool,
     /// Syncs that do nothing.
     pub(super) lies: Vec<Op>,
     pub(super) counts: BTreeMap<Op, u64>,
@@ -86,6 +90,10 @@ impl Disk {
             self.trace.pop_front();
         }
         self.trace.push_back((op, path.to_owned()));
+        self.is_dead |= self.death == Some((op, count));
+        if self.is_dead {
+            return Err(io::Error::other("the process is dead"));
+        }
         let hits = |fault: &&Fault| match fault.times {
             Times::Once => fault.at == count,
             Times::FromThenOn => fault.at <= count,
@@ -148,8 +156,15 @@ impl Disk {
         }
     }
 
-    pub(super) fn crash(&mut self) {
+    /// Another process starts.
+    pub(super) fn revive(&mut self) {
         self.life += 1;
+        self.is_dead = false;
+        self.death = None;
+    }
+
+    pub(super) fn crash(&mut self) {
+        self.revive();
         for change in std::mem::take(&mut self.pending_names) {
             if self.random.one_in(2) {
                 change.apply(&mut self.durable_names);

@@ -189,3 +189,32 @@ fn the_same_seed_and_the_same_calls_leave_the_same_bytes() {
     };
     assert_eq!(run(3), run(3));
 }
+
+/// The next process sees what the last one did not live to make durable; once an open has told of it, it is for good.
+#[test]
+fn what_an_open_finds_is_there_after_the_power_failed() {
+    let mut cases = 0;
+    for op in [Op::Allocate, Op::Write, Op::Sync, Op::Rename, Op::SyncDir, Op::Remove] {
+        for nth in 1..6 {
+            for seed in 0..30 {
+                let mut world = World::new(seed);
+                world.store(&[100, 3000]);
+                world.files.die(op, nth);
+                for _ in 0..6 {
+                    world.append(&[vec![3000], vec![2000]]);
+                    world.forget(world.log().end()).ok();
+                }
+                world.files.kill();
+                for _ in 0..2 {
+                    world.open().unwrap();
+                    world.check();
+                    world.files.crash();
+                }
+                world.open().unwrap();
+                world.check();
+                cases += 1;
+            }
+        }
+    }
+    println!("{cases} runs");
+}
