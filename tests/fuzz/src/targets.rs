@@ -18,7 +18,7 @@ use hydrant_storage::files::Files;
 use hydrant_storage::files::sim::SimFiles;
 use hydrant_storage::ledger::{Entry, Ledger};
 use hydrant_storage::log::{self, Committers, Log, Payloads};
-use hydrant_storage::outbox::{Content, Found, Header, Outbox, SinkMark};
+use hydrant_storage::outbox::{Content, Found, Header, Outbox, SinkMark, Summary};
 use hydrant_storage::runs::Runs;
 use hydrant_storage::space::{Claim, Share, Space};
 use hydrant_storage::verify::verify;
@@ -105,9 +105,9 @@ pub fn batch(bytes: &[u8]) {
     image.verify();
     let Ok((outbox, found)) = image.open_outbox() else { return };
     for found in found {
-        let Found::Whole { header, .. } = found else { continue };
-        let Ok((again, body)) = outbox.read(header.batch) else { continue };
-        assert_eq!(again, header);
+        let Found::Whole { summary, .. } = found else { continue };
+        let Ok((again, body)) = outbox.read(summary.batch) else { continue };
+        assert_eq!(Summary::from(again), summary);
         let mut at = 0;
         while let Ok(part) = body.read(at, 1 << 20) {
             if part.is_empty() {
