@@ -16,6 +16,7 @@ use hydrant_core::secret::Secrets;
 use hydrant_core::{ByteSize, ObjectSink};
 use hydrant_sinks::Encryption;
 use hydrant_storage::catalog::{DataDir, Declaration, StreamEntry};
+use hydrant_storage::crash::{self, Point};
 use hydrant_storage::log::{self, Committers, Log};
 use hydrant_storage::space::{Share, Space};
 use tokio_util::sync::CancellationToken;
@@ -87,6 +88,7 @@ pub enum StartError {
 /// See [`StartError`]. What was opened is closed again; nothing on disk is worse than before.
 pub fn assemble(spec: &Spec, mut data: DataDir, edges: &Edges, stores: &dyn Stores) -> Result<Node, StartError> {
     let server = &spec.server;
+    crash::reach(Point::OpenLocked);
     let space = Space::new(server.disk);
     let budget = Budget::new(server.memory);
     let committers = Committers::start(if edges.pool.has_threads() { COMMIT_THREADS } else { 0 })
@@ -111,6 +113,7 @@ pub fn assemble(spec: &Spec, mut data: DataDir, edges: &Edges, stores: &dyn Stor
     for left in data.undeclared(&spec.streams.keys().map(String::as_str).collect()) {
         warn!(stream = left.name, bytes = left.bytes, "stream is no longer declared; its data is kept");
     }
+    crash::reach(Point::OpenStreams);
     let (lanes, stop) = (TaskTracker::new(), CancellationToken::new());
     let live = opened.into_iter().map(|ready| {
         lanes.spawn(ready.lane.run(ready.open, ready.live.log().clone(), stop.child_token()));

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant_core::{BatchId, Fault, ObjectSink, Position, Timestamp, Verdict};
+use hydrant_storage::crash::{self, Point, Slip};
 use hydrant_storage::ledger::{Checkpoint, Entry, GivenBack, Ledger, LedgerError};
 use hydrant_storage::log::Log;
 use hydrant_storage::outbox::{Content, Outbox, Summary};
@@ -332,6 +333,7 @@ impl Deliver {
         let is_refused = matches!(verdict, Verdict::Refused(_)); // the object's fault, not the destination's
         match owed.tries.after(verdict, now, retry_for) {
             Next::Settle => {
+                crash::reach(if is_dead_letter { Point::RedirectPlaced } else { Point::SettleDelivered });
                 destination.turns.ended(true);
                 self.settle(batch, is_dead_letter)
             }
@@ -350,6 +352,7 @@ impl Deliver {
                     self.parts.ward.failed(&fault, &destination.turns, now, is_dead_letter);
                 }
                 destination.turns.ended(is_refused);
+                crash::reach(Point::RedirectDecided);
                 self.parts.counters.attempts_failed.add(1);
                 self.redirect(batch, &fault).await
             }
@@ -478,7 +481,8 @@ impl Deliver {
         let outbox = self.parts.outbox.clone();
         let (entries, written) = self
             .with_ledger(move |ledger| {
-                let written = ledger.append(&entries).map(|()| unlink(&outbox, settling));
+                let early = crash::slips(Slip::UnlinkBeforeSettled).then(|| unlink(&outbox, settling.clone()));
+                let written = ledger.append(&entries).map(|()| early.unwrap_or_else(|| unlink(&outbox, settling)));
                 Ok((entries, written))
             })
             .await?;
@@ -487,6 +491,7 @@ impl Deliver {
                 self.settling.clear();
                 self.unlinked.extend(unlinked);
                 for batch in std::mem::take(&mut self.turned) {
+                    crash::reach(Point::RedirectRecorded);
                     self.dead_letter.turns.add(batch);
                 }
                 Ok(())
@@ -541,10 +546,12 @@ impl Deliver {
         let (state, written) = self
             .with_ledger(move |ledger| {
                 outbox.sync().map_err(LaneError::OutboxFolder)?; // settled batches leave when their unlink is durable
+                crash::reach(Point::CheckpointBegun);
                 for batch in unlinked {
                     state.unlinked(batch);
                 }
                 let written = ledger.checkpoint(&state);
+                crash::reach(Point::CheckpointUnlinked);
                 if written.is_ok()
                     && let Err(error) = log.forget(forget)
                 {
@@ -635,8 +642,14 @@ fn passes(error: &LedgerError) -> bool {
 /// removes it.
 fn unlink(outbox: &Outbox, settled: Vec<BatchId>) -> Vec<BatchId> {
     let mut unlinked = settled;
+    if !unlinked.is_empty() {
+        crash::reach(Point::SettleRecorded);
+    }
     unlinked.retain(|batch| match outbox.remove(*batch) {
-        Ok(()) => true,
+        Ok(()) => {
+            crash::reach(Point::SettleUnlinked);
+            true
+        }
         Err(error) => {
             warn!(%batch, %error, "a settled batch file could not be removed");
             false

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant_core::{BatchId, ObjectSink, Position};
+use hydrant_storage::crash::{self, Point};
 use hydrant_storage::ledger::{Checkpoint, DamagedBatch, Entry, GivenBack, Ledger, Recovery};
 use hydrant_storage::log::Log;
 use hydrant_storage::outbox::Outbox;
@@ -91,8 +92,10 @@ impl OpenLane {
         let Edges { files, clock, .. } = edges;
         let (outbox, found) =
             Outbox::open(&dir.join("outbox"), Arc::clone(files), Arc::clone(clock), Arc::clone(share))?;
+        crash::reach(Point::OpenOutbox);
         let (mut ledger, mut state) =
             Ledger::open(&dir.join("ledger"), Arc::clone(files), Arc::clone(clock), Arc::clone(share))?;
+        crash::reach(Point::OpenLedger);
         state.advance(Position::FIRST);
         let Recovery { owed, adopted, remove, gone, damaged, strangers, highest } = Recovery::new(&state, found);
         for name in strangers {
@@ -124,6 +127,7 @@ impl OpenLane {
             }
         }
         found.sort_by_key(|found| (found.summary.pieces.hull().first, found.summary.batch));
+        crash::reach(Point::OpenRecovered);
         let floor = highest.plus(1).max(state.forget);
         Ok(Self { outbox, ledger, state, found, floor, lost })
     }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant_core::{Clock, Position, Span, Timestamp};
+use hydrant_storage::crash::{self, Point};
 use hydrant_storage::log::{Frame, Log, Lost, ReadError, Reader, Slice};
 use hydrant_storage::outbox::{Header, SealError};
 use hydrant_storage::space::Share;
@@ -261,6 +262,7 @@ impl Pack {
     async fn sealed(&mut self, (reason, result): Outcome) -> Result<(), LaneError> {
         match result {
             Ok(header) => {
+                crash::reach(Point::SealDurable);
                 debug!(batch = %header.batch, records = header.records, bytes = header.raw_bytes, reason = reason.as_str(), "sealed");
                 for span in header.pieces.spans() {
                     self.parts.sealed.insert(span);

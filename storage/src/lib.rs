@@ -31,6 +31,8 @@ pub mod catalog;
 
 pub mod verify;
 
+pub mod crash;
+
 mod fields;
 
 mod folder;

@@ -28,6 +28,8 @@ enum Gate {
     Unused,
     /// Licences, sources and banned crates.
     Supply,
+    /// What is published has no crash points and no simulated disk.
+    Release,
     /// `docker-compose.yml` is well-formed, without an engine.
     Compose,
     /// No lint fires in any crate or test.
@@ -84,6 +86,7 @@ impl Gate {
             }
             Self::Supply => supply(cache),
             Self::Unused => unused(cache),
+            Self::Release => release(),
             Self::Compose => compose(),
         }
     }
@@ -100,6 +103,22 @@ fn supply(cache: &Cache) -> Result<()> {
 fn unused(cache: &Cache) -> Result<()> {
     let machete = cache.crate_program("cargo-machete", "0.9.2")?;
     finish("cargo-machete", in_workspace(Command::new(machete)))
+}
+
+/// Features that only tests ask for are not in the program as it is built for itself.
+fn release() -> Result<()> {
+    let mut tree = cargo(&["tree", "--locked", "--offline", "--package", "hydrant", "--edges", "features,no-dev"]);
+    let output = tree.args(["--invert", "hydrant-storage"]).output().context("start cargo tree")?;
+    let features = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() || !features.contains("hydrant-storage") {
+        bail!("cargo tree: {}\n{features}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    for feature in ["crash-points", "sim"] {
+        if features.contains(&format!("feature \"{feature}\"")) {
+            bail!("the program would be built with the feature {feature} of hydrant-storage\n{features}");
+        }
+    }
+    Ok(())
 }
 
 fn compose() -> Result<()> {

@@ -5,12 +5,17 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::node::{ACCESS_KEY_ID, SECRET};
 use crate::services::Addresses;
+
+/// Time between two looks of the oracle.
+pub(crate) const LOOK: Duration = Duration::from_millis(300);
 
 /// A process that runs until its stdin ends.
 struct Fed {
@@ -25,6 +30,18 @@ impl Fed {
         let mut child = command.spawn().with_context(|| format!("start {name}"))?;
         let out = BufReader::new(child.stdout.take().context("its output")?);
         Ok(Self { name, child, out })
+    }
+
+    /// The next line that it prints, without its end.
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.out.read_line(&mut line).with_context(|| format!("read from {}", self.name))?;
+        Ok(line.trim().to_owned())
+    }
+
+    fn say(&mut self, line: &str) -> Result<()> {
+        let stdin = self.child.stdin.as_mut().with_context(|| format!("{} has ended", self.name))?;
+        stdin.write_all(format!("{line}\n").as_bytes()).with_context(|| format!("write to {}", self.name))
     }
 
     /// Lets it end and gives back what it printed.
@@ -65,9 +82,7 @@ impl Oracle {
         let mut command = Command::new(programs.join("hydrant-oracle"));
         command.arg("--plan").arg(plan).envs(addresses);
         let mut process = Fed::spawn("oracle", command)?;
-        let mut address = String::new();
-        process.out.read_line(&mut address)?;
-        let address = address.trim().to_owned();
+        let address = process.line()?;
         let connection = TcpStream::connect(&address).with_context(|| format!("oracle at {address:?}"))?;
         Ok(Self { _process: process, address, connection: BufReader::new(connection) })
     }
@@ -90,11 +105,75 @@ impl Oracle {
         serde_json::from_str(&answer).with_context(|| format!("oracle: {answer}"))
     }
 
+    /// Its verdict on what lies in the places now, by what was promised at a moment, in nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// When a store cannot be read.
+    pub(crate) fn image(&mut self, moment: u64) -> Result<Value> {
+        let answer = self.ask(&format!("image {moment}"))?;
+        serde_json::from_str(&answer).with_context(|| format!("oracle: {answer}"))
+    }
+
+    /// Waits until nothing that was promised is missing: how long that took, or none when it did not happen.
+    ///
+    /// # Errors
+    /// When a store cannot be read.
+    pub(crate) fn all_there(&mut self, within: Duration) -> Result<Option<Duration>> {
+        let start = Instant::now();
+        loop {
+            self.poll()?;
+            if self.verdict()?["total"]["lost"] == json!(0) {
+                return Ok(Some(start.elapsed()));
+            }
+            if start.elapsed() > within {
+                return Ok(None);
+            }
+            sleep(LOOK);
+        }
+    }
+
     fn ask(&mut self, question: &str) -> Result<String> {
         self.connection.get_mut().write_all(format!("{question}\n").as_bytes())?;
         let mut answer = String::new();
         self.connection.read_line(&mut answer)?;
         Ok(answer.trim_end().to_owned())
+    }
+}
+
+/// The proxy that misbehaves when it is told to.
+pub(crate) struct Proxy {
+    process: Fed,
+    address: String,
+}
+
+impl Proxy {
+    /// Starts one in front of `http://HOST:PORT`; it passes everything on.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(crate) fn start(programs: &Path, endpoint: &str) -> Result<Self> {
+        let mut command = Command::new(programs.join("hydrant-proxy"));
+        command.args(["--to", endpoint.trim_start_matches("http://").trim_end_matches('/')]);
+        let mut process = Fed::spawn("proxy", command)?;
+        let address = process.line()?;
+        Ok(Self { process, address })
+    }
+
+    /// Chooses what happens to connections from now on.
+    ///
+    /// # Errors
+    /// When it does not know the order, or is gone.
+    pub(crate) fn order(&mut self, order: &str) -> Result<()> {
+        self.process.say(order)?;
+        match self.process.line()?.as_str() {
+            "ok" => Ok(()),
+            other => bail!("the proxy does not follow {order:?}: {other:?}"),
+        }
+    }
+
+    /// Where it listens.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
     }
 }
 
@@ -106,9 +185,16 @@ impl Load {
     ///
     /// # Errors
     /// When it does not start.
-    pub(crate) fn start(programs: &Path, endpoint: &str, oracle: &str, connections: usize) -> Result<Self> {
+    pub(crate) fn start(
+        programs: &Path,
+        endpoint: &str,
+        oracle: &str,
+        connections: usize,
+        pause_ms: u64,
+    ) -> Result<Self> {
         let mut command = load(programs, endpoint);
         command.args(["witnessed", "--oracle", oracle, "--connections-per-stream", &connections.to_string()]);
+        command.args(["--pause-ms", &pause_ms.to_string()]);
         Fed::spawn("load", command).map(Self)
     }
 
@@ -132,6 +218,16 @@ pub(crate) fn put(programs: &Path, endpoint: &str, words: &[&str]) -> Result<Val
         bail!("load {}: {}", words.join(" "), output.status);
     }
     serde_json::from_slice(&output.stdout).context("report of the load generator")
+}
+
+/// Whether every stream takes a record now.
+///
+/// # Errors
+/// When the load generator cannot start.
+pub(crate) fn takes_records(programs: &Path, endpoint: &str, oracle: &str) -> Result<bool> {
+    let mut probe = load(programs, endpoint);
+    probe.args(["probe", "--oracle", oracle]).stdin(Stdio::null());
+    Ok(probe.output().context("start the load generator")?.status.success())
 }
 
 fn load(programs: &Path, endpoint: &str) -> Command {

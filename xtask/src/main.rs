@@ -8,6 +8,8 @@
 //! | `check` | the gates: format, lints, docs, supply chain, Compose file |
 //! | `torture` | kills the server under load, and has the oracle judge what became of the records |
 //! | `hostile` | measures what clients that mean harm cost the others |
+//! | `powercut` | records what a disk is told, and starts the server on what it may hold after a power cut |
+//! | `faults` | fills a real disk, and makes one fail, while the server works on it |
 //! | `bench` | measures the server into MinIO |
 //! | `without-fsync` | runs a program whose fsyncs succeed and do nothing |
 
@@ -17,12 +19,15 @@
 mod bench;
 mod cargo;
 mod check;
+mod faults;
 mod hostile;
 mod kit;
 mod machine;
 mod node;
+mod powercut;
 mod process;
 mod progress;
+mod random;
 mod services;
 mod test;
 mod tools;
@@ -53,6 +58,10 @@ enum Command {
     Torture(torture::Args),
     /// Holds idle connections by the thousand; red when healthy clients wait too long for it.
     Hostile(hostile::Args),
+    /// Cuts the power under load; red unless every acknowledged record is still on the disk.
+    Powercut(powercut::Args),
+    /// Fills a disk and makes it fail under load; red unless the server goes on and nothing is lost.
+    Faults(faults::Args),
     /// Measures throughput, latency, CPU and memory of the server into MinIO.
     Bench(bench::Args),
     /// Runs a program whose fsyncs succeed and do nothing.
@@ -66,6 +75,8 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Torture(args) => torture::run(&args),
         Command::Hostile(args) => hostile::run(&args),
+        Command::Powercut(args) => powercut::run(&args),
+        Command::Faults(args) => faults::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::WithoutFsync(args) => unsynced::run(&args),
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{Life, Process, ProcessId, free_port, http_get, http_status, wait_until};
+use crate::process::{Ended, Life, Process, ProcessId, free_port, http_get, http_status, wait_until};
 use crate::services::Addresses;
 
 /// How long a start may take: recovery reads what is left, the machine may be busy.
@@ -26,6 +26,7 @@ pub(crate) const SECRET: &str = "torture-secret";
 pub(crate) struct Node {
     program: PathBuf,
     folder: PathBuf,
+    data: PathBuf,
     port: u16,
     addresses: Addresses,
     syncs: Syncs,
@@ -52,6 +53,7 @@ impl Node {
         let node = Self {
             program: programs.join("hydrant"),
             folder: folder.to_owned(),
+            data: folder.join("data"),
             port,
             addresses: addresses.clone(),
             syncs: Syncs::Real,
@@ -70,11 +72,35 @@ impl Node {
         Self { syncs, ..self }
     }
 
+    /// The same server with its data directory elsewhere.
+    pub(crate) fn with_data(self, data: PathBuf) -> Self {
+        Self { data, ..self }
+    }
+
+    /// The same server with so much of the disk for itself.
+    ///
+    /// # Errors
+    /// When its configuration cannot be changed.
+    pub(crate) fn with_disk(self, bytes: &str) -> Result<Self> {
+        let config = fs::read_to_string(self.config())?;
+        let limits = format!("server:\n  disk: {bytes}\n  disk_per_stream: {bytes}\n");
+        fs::write(self.config(), config.replacen("server:\n", &limits, 1)).context("limit the disk")?;
+        Ok(self)
+    }
+
     /// Starts it and waits until it takes records. Its output is appended to `server.log`.
     ///
     /// # Errors
     /// When it ends instead or takes too long; the end of its log stands in the error.
     pub(crate) fn start(&mut self) -> Result<()> {
+        self.start_with(&[])
+    }
+
+    /// The same with more environment variables.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); [`has_killed_itself`](Self::has_killed_itself) tells one that was meant.
+    pub(crate) fn start_with(&mut self, variables: &[(&str, String)]) -> Result<()> {
         let mut command = match self.syncs {
             Syncs::Real => self.command(&self.program),
             Syncs::Skipped => {
@@ -84,11 +110,27 @@ impl Node {
                 command
             }
         };
-        command.arg("run").arg(self.config()).arg("--data").arg(self.data());
-        let mut process = Process::spawn("hydrant", command, &self.folder.join("server.log"), Life::WithUs)?;
-        process.wait_ready(READY_WITHIN, || http_status(self.port, "/ready") == Some(200))?;
-        self.process = Some(process);
-        Ok(())
+        command.arg("run").arg(self.config()).arg("--data").arg(&self.data);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        let process = Process::spawn("hydrant", command, &self.folder.join("server.log"), Life::WithUs)?;
+        let process = self.process.insert(process);
+        process.wait_ready(READY_WITHIN, || http_status(self.port, "/ready") == Some(200))
+    }
+
+    /// Waits until it kills itself at a crash point; whether it did so in time.
+    ///
+    /// # Errors
+    /// When it ended in any other way.
+    pub(crate) fn has_killed_itself(&mut self, within: Duration) -> Result<bool> {
+        let Some(process) = &mut self.process else { return Ok(false) };
+        match process.ended(within)? {
+            None => Ok(false),
+            Some(Ended::Killed) => {
+                self.process = None;
+                Ok(true)
+            }
+            Some(Ended::Otherwise(how)) => bail!("hydrant was to kill itself and ended with {how}"),
+        }
     }
 
     /// Kills it, as a crash would.
@@ -131,7 +173,7 @@ impl Node {
     }
 
     fn call(&self, words: &[&str]) -> Result<()> {
-        let output = self.command(&self.program).args(words).arg(self.data()).output().context("start hydrant")?;
+        let output = self.command(&self.program).args(words).arg(&self.data).output().context("start hydrant")?;
         if !output.status.success() {
             let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
             bail!("hydrant {}: {}\n{out}{error}", words.join(" "), output.status);
@@ -168,19 +210,52 @@ impl Node {
     }
 
     /// Its data directory.
-    pub(crate) fn data(&self) -> PathBuf {
-        self.folder.join("data")
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+}
+
+/// A bucket of MinIO that exists for tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bucket {
+    /// We may write to it.
+    Main,
+    /// We may read it.
+    Denied,
+}
+
+impl Bucket {
+    /// The variable with its name.
+    pub(crate) fn variable(self) -> &'static str {
+        match self {
+            Self::Main => "HYDRANT_TEST_S3_BUCKET",
+            Self::Denied => "HYDRANT_TEST_S3_BUCKET_DENIED",
+        }
+    }
+
+    /// What the variables with the keys of a user start with, who has just these rights.
+    fn user(self) -> &'static str {
+        match self {
+            Self::Main => "HYDRANT_TEST_S3",
+            Self::Denied => "HYDRANT_TEST_S3_FENCED",
+        }
     }
 }
 
 /// The `stores:` that both torture and bench write to: a bucket of MinIO and folders.
 pub(crate) fn bucket(name: &str, addresses: &Addresses) -> Result<String> {
-    let address = |name: &str| addresses.get(name).with_context(|| format!("{name} is not known"));
-    let (endpoint, bucket) = (address("HYDRANT_TEST_S3_ENDPOINT")?, address("HYDRANT_TEST_S3_BUCKET")?);
+    bucket_as(name, Bucket::Main, None, addresses)
+}
+
+/// A bucket of MinIO, perhaps through another address.
+pub(crate) fn bucket_as(name: &str, bucket: Bucket, through: Option<String>, addresses: &Addresses) -> Result<String> {
+    let address = |name: &str| addresses.get(name).cloned().with_context(|| format!("{name} is not known"));
+    let endpoint = through.map_or_else(|| address("HYDRANT_TEST_S3_ENDPOINT"), Ok)?;
+    let (user, bucket) = (bucket.user(), address(bucket.variable())?);
     Ok(format!(
         "  {name}:\n    s3:\n      bucket: {bucket}\n      endpoint: \"{endpoint}\"\n      region: us-east-1\n      \
-         path_style: true\n      access_key_id: {{ env: HYDRANT_TEST_S3_ACCESS_KEY }}\n      \
-         secret_access_key: {{ env: HYDRANT_TEST_S3_SECRET_KEY }}\n"
+         path_style: true\n      access_key_id: {{ env: {user}_ACCESS_KEY }}\n      \
+         secret_access_key: {{ env: {user}_SECRET_KEY }}\n"
     ))
 }
 

@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -89,6 +90,15 @@ fn started(pid: i32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// By SIGKILL, its own or another's.
+    Killed,
+    /// In another way.
+    Otherwise(ExitStatus),
+}
+
 /// A process that we started. Dropping it stops it.
 pub(crate) struct Process {
     name: String,
@@ -154,6 +164,23 @@ impl Process {
     /// When it cannot be waited for.
     pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
         self.child.wait().with_context(|| format!("wait for {}", self.name))
+    }
+
+    /// How it ended, if it does within this time.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub(crate) fn ended(&mut self, within: Duration) -> Result<Option<Ended>> {
+        let mut ended = Ok(None);
+        wait_until(within, || {
+            ended = self.child.try_wait();
+            !matches!(ended, Ok(None))
+        });
+        let ended = ended.with_context(|| format!("wait for {}", self.name))?;
+        Ok(ended.map(|status| match status.signal() {
+            Some(signal) if signal == Signal::KILL.as_raw() => Ended::Killed,
+            _ => Ended::Otherwise(status),
+        }))
     }
 
     /// Kills it without a warning and waits for its end.
@@ -270,8 +297,20 @@ impl Scratch {
     /// # Errors
     /// When it cannot be made.
     pub(crate) fn new(purpose: &str) -> Result<Self> {
-        let temporary = std::env::temp_dir();
-        sweep(&temporary);
+        Self::below(&std::env::temp_dir(), purpose)
+    }
+
+    /// The same in memory, where the machine has such a place.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn in_memory(purpose: &str) -> Result<Self> {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::below(memory, purpose) } else { Self::new(purpose) }
+    }
+
+    fn below(temporary: &Path, purpose: &str) -> Result<Self> {
+        sweep(temporary);
         let path = temporary.join(format!("{SCRATCH_PREFIX}{}-{purpose}-{}", std::process::id(), nonce()));
         fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
         Ok(Self { path, keep: false })

@@ -34,6 +34,7 @@ pub use self::format::Damage;
 pub use self::recovery::{DamagedBatch, Recovery};
 
 use self::format::{FILE_BYTES_MAX, Scanned};
+use crate::crash::{self, Point};
 use crate::files::{File, Files};
 use crate::folder::Folder;
 use crate::space::{Claim, NoSpace, Share, is_full, on_disk};
@@ -246,6 +247,7 @@ impl Ledger {
             Err(error) if is_full(&error) => return Err(self.share.disk_full(as_u64(frame.len())).into()),
             written => self.folder.poison.guard(written).map_err(LedgerError::Poisoned)?,
         }
+        reach_written(entries);
         self.folder.sync_file(&*self.current.file).map_err(LedgerError::Poisoned)?;
         self.current.sequence += 1;
         self.current.end = next;
@@ -262,6 +264,7 @@ impl Ledger {
     pub fn checkpoint(&mut self, state: &Checkpoint) -> Result<(), LedgerError> {
         self.folder.poison.check().map_err(LedgerError::Poisoned)?;
         let next = write_file(&self.folder, &self.share, self.current.number + 1, state)?;
+        crash::reach(Point::CheckpointDurable);
         let old = std::mem::replace(&mut self.current, next);
         self.owed = as_u64(state.owed().count());
         match self.folder.remove(&file_name(old.number)) {
@@ -335,13 +338,27 @@ fn write_file(folder: &Folder, share: &Share, number: u64, state: &Checkpoint) -
         }
         filled => folder.poison.guard(filled).map_err(LedgerError::Poisoned)?,
     }
+    crash::reach(Point::CheckpointWritten);
     let durable = || {
         folder.sync_file(&*file)?;
+        crash::reach(Point::CheckpointSynced);
         folder.rename(&temporary, &name)?;
+        crash::reach(Point::CheckpointNamed);
         folder.sync()
     };
     durable().map_err(LedgerError::Poisoned)?;
     Ok(Current { file, number, sequence: 1, checkpoint_end: end, end, allocated })
+}
+
+/// The crash points between the write of entries and their sync.
+fn reach_written(entries: &[Entry]) {
+    for entry in entries {
+        match entry {
+            Entry::Settled { .. } => crash::reach(Point::SettleWritten),
+            Entry::Redirected { .. } => crash::reach(Point::RedirectWritten),
+            _ => {}
+        }
+    }
 }
 
 fn not_allocated(error: io::Error, share: &Share, wanted: u64) -> LedgerError {

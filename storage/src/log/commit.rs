@@ -27,6 +27,7 @@ use super::frame::{Draft, HEADER_BYTES, Header};
 use super::rack::{Mark, Rack, Spare};
 use super::segment::{self, FRAMES_START, MakeError, Segment};
 use super::{AppendError, Options};
+use crate::crash::{self, Point, Slip};
 use crate::files::{File, Files};
 use crate::space::{BLOCK_BYTES, Claim};
 use crate::timing::Timings;
@@ -135,6 +136,10 @@ impl Committer {
                 group.push(pending);
             }
             let mut first = self.next;
+            if crash::slips(Slip::AcknowledgeBeforeWrite) {
+                answer_early(&mut group, first);
+            }
+            crash::reach(Point::AppendTaken);
             if let Err(error) = self.store(&segment, offset, &group, times) {
                 return poison(group, waiting, &error);
             }
@@ -146,6 +151,7 @@ impl Committer {
                 let span = Span::new(first, pending.draft.count.into());
                 first = span.end;
                 pending.answer(Ok(span));
+                crash::reach(Point::AppendAnswered);
             }
         }
         Round::Done
@@ -187,6 +193,7 @@ impl Committer {
         let spare = rack.take_spare(room);
         let recycled = spare.is_some();
         let file = spare.map_or_else(|| self.allocate(room, rack), Ok)?;
+        crash::reach(Point::AppendAllocated);
         let header = segment::Header {
             incarnation: self.incarnation,
             base: self.next,
@@ -268,11 +275,24 @@ impl Committer {
             self.staging = staging;
         }
         written?;
+        crash::reach(Point::AppendWritten);
         let started = self.clock.monotonic();
-        let synced = segment.file.sync();
+        let synced = if crash::slips(Slip::SkipSyncs) { Ok(()) } else { segment.file.sync() };
         times.record(self.clock.monotonic().saturating_sub(started));
+        crash::reach(Point::AppendSynced);
         synced
     }
+}
+
+/// The slip: those who wait are told that their records are stored, and the disk is slow.
+fn answer_early(group: &mut [Pending], mut first: Position) {
+    for pending in group {
+        let span = Span::new(first, pending.draft.count.into());
+        first = span.end;
+        let answer = std::mem::replace(&mut pending.answer, oneshot::channel().0);
+        answer.send(Ok(span)).ok();
+    }
+    crash::linger();
 }
 
 /// Why there is no segment to write to.

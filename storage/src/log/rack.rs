@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hydrant_core::{Position, Span};
 
 use super::segment::{self, FRAMES_START, Segment};
+use crate::crash::{self, Point};
 use crate::files::{File, Files};
 use crate::poison::Poison;
 use crate::space::Share;
@@ -246,6 +247,7 @@ impl Rack {
         if segments.is_empty() {
             return Ok(());
         }
+        crash::reach(Point::RecycleListed);
         let (mut spares, mut freed) = (Vec::new(), 0);
         let mut outcome = Ok(());
         while let Some(segment) = segments.pop() {
@@ -259,6 +261,7 @@ impl Rack {
                 outcome = Err(ForgetError::Later(error));
                 break;
             }
+            crash::reach(Point::RecyclePutAway);
             if keep {
                 room -= 1;
                 let (file, number) = (Arc::clone(&segment.file), *next_spare);
@@ -270,6 +273,7 @@ impl Rack {
         }
         // Only then may a spare be written over: else its old name could come back with the new bytes under it.
         self.sync_dir().map_err(ForgetError::Unsure)?;
+        crash::reach(Point::RecycleSynced);
         self.lists().spares.append(&mut spares);
         if freed > 0 {
             self.share.give(freed);

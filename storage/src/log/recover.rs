@@ -21,6 +21,7 @@ use hydrant_core::{Position, Span};
 use super::rack::{Entry, Index, Lists, Mark, SPARES_MAX, Spare};
 use super::segment::{self, FRAMES_START, Found, Name, Segment};
 use super::{Lost, OpenError, Options, tail};
+use crate::crash::{self, Point};
 use crate::files::{File, Files};
 
 /// What recovery found.
@@ -41,6 +42,7 @@ pub(super) fn recover(dir: &Path, options: &Options, files: &dyn Files) -> Resul
     let Opened { mut segments, spares, named_to } = open_files(dir, options, files, Access::Change)?;
     // Names first: what follows may be acted on.
     files.sync_dir(dir).map_err(OpenError::io("sync folder", dir))?;
+    crash::reach(Point::OpenNames);
     let newest = segments.pop();
     let mut entries = chain(segments, newest.as_ref());
     let tail = newest.map(|(segment, len_made)| tail::secure(segment, len_made, floor)).transpose()?;

@@ -23,6 +23,7 @@ use hydrant_core::{Position, Timestamp};
 
 use super::frame::{crc32, u32_at, u64_at};
 use super::rack::Rack;
+use crate::crash::{self, Point};
 use crate::files::File;
 
 /// Where the first frame starts.
@@ -188,8 +189,10 @@ impl Segment {
     pub(super) fn make(rack: &Rack, file: Arc<dyn File>, from: &Path, header: &Header) -> Result<Self, MakeError> {
         file.write_at(0, &[IoSlice::new(&header.encode())]).map_err(MakeError::Unsure)?;
         file.sync().map_err(MakeError::Unsure)?;
+        crash::reach(Point::AppendHeaded);
         let path = path(&rack.dir, header.base);
         rack.files.rename(from, &path).map_err(MakeError::NotNamed)?;
+        crash::reach(Point::AppendNamed);
         rack.sync_dir().map_err(MakeError::Unsure)?;
         let &Header { base, previous_end, salt, len, .. } = header;
         Ok(Self { base, previous_end, salt: Some(salt), len, path, file })

@@ -23,6 +23,7 @@ use super::rack::{Entry, Index, Mark};
 use super::segment::{FRAMES_START, Segment};
 use super::walk::{Step, Walker};
 use super::{Lost, OpenError};
+use crate::crash::{self, Point};
 use crate::files::File;
 
 /// How much is read at once.
@@ -53,6 +54,7 @@ pub(super) fn secure(segment: Segment, len_made: u64, floor: Position) -> Result
         }
         written => written.map_err(OpenError::io("write segment again", &path))?,
     }
+    crash::reach(Point::OpenRewritten);
     segment.file.sync().map_err(OpenError::io("sync segment", &path))?;
     Ok(tail)
 }

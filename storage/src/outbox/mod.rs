@@ -16,6 +16,7 @@ mod body;
 mod format;
 mod header;
 mod reserve;
+mod slip;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -37,6 +38,7 @@ pub use self::header::{Content, Header, SinkMark, Summary};
 use self::body::Opened;
 use self::format::{Head, as_u64};
 use self::reserve::Reserve;
+use crate::crash::{self, Point, Slip};
 use crate::files::{File, Files};
 use crate::folder::Folder;
 use crate::space::{Claim, NoSpace, Share, is_full, on_disk};
@@ -248,7 +250,9 @@ impl Outbox {
     /// As [`body`](Self::body).
     pub fn read(&self, batch: BatchId) -> io::Result<(Header, Body)> {
         let folder = &self.inner.folder;
-        match body::open(&*folder.files, &folder.path(&file_name(batch)), batch)? {
+        let slips = crash::slips(Slip::SendBeforeSeal);
+        let name = if slips { slip::name_now(folder, batch) } else { file_name(batch) };
+        match body::open(&*folder.files, &folder.path(&name), batch)? {
             Opened::Whole(header, body) => Ok((header, body)),
             Opened::Damaged(_, damage) => Err(damage.into()),
         }
@@ -385,6 +389,7 @@ impl Inner {
             }
             other => other?,
         };
+        crash::reach(Point::SealAllocated);
         match file.write_at(0, parts) {
             // Not every file system keeps what it allocated. Nothing relies on this file yet, so this is no poison.
             Err(error) if is_full(&error) => {
@@ -393,9 +398,16 @@ impl Inner {
             }
             written => self.folder.poison.guard(written).map_err(SealError::Poisoned)?,
         }
+        crash::reach(Point::SealWritten);
+        if crash::slips(Slip::SendBeforeSeal) {
+            slip::name_later(&self.folder, batch);
+            return Ok(());
+        }
         let durable = || {
             self.folder.sync_file(&*file)?;
+            crash::reach(Point::SealSynced);
             self.folder.rename(&temporary, &file_name(batch))?;
+            crash::reach(Point::SealNamed);
             self.folder.sync()
         };
         durable().map_err(SealError::Poisoned)

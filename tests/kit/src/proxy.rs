@@ -41,6 +41,8 @@ pub enum Fault {
     StallRequestAfter(u64),
     /// Passes on the request and holds the answer back.
     StallAnswer,
+    /// Passes on the request in pieces of at most 16 KiB, each after this interval.
+    SlowRequest(Duration),
     /// Passes on one byte of the request in each interval.
     TrickleRequest(Duration),
     /// Passes on one byte of the answer in each interval.
@@ -113,8 +115,9 @@ async fn carry(mut client: TcpStream, destination: SocketAddr, fault: Fault) {
         Fault::ResetAnswerAfter(bytes) => (Flow::ALL, Flow::upto(bytes)),
         Fault::StallRequestAfter(bytes) => (Flow { then: Then::HoldForSender, ..Flow::upto(bytes) }, Flow::ALL),
         Fault::StallAnswer => (Flow::ALL, Flow { then: Then::HoldForReceiver, ..Flow::upto(0) }),
-        Fault::TrickleRequest(interval) => (Flow { interval, ..Flow::ALL }, Flow::ALL),
-        Fault::TrickleAnswer(interval) => (Flow::ALL, Flow { interval, ..Flow::ALL }),
+        Fault::SlowRequest(interval) => (Flow { interval, ..Flow::ALL }, Flow::ALL),
+        Fault::TrickleRequest(interval) => (Flow::trickle(interval), Flow::ALL),
+        Fault::TrickleAnswer(interval) => (Flow::ALL, Flow::trickle(interval)),
     };
     // The first direction that ends, ends both, and the sockets close without a farewell where they are to be reset.
     tokio::select! {
@@ -129,9 +132,14 @@ struct Flow {
     bytes_max: u64,
     /// What happens when they have passed.
     then: Then,
-    /// Zero, or the time that each byte takes.
+    /// Zero, or the time that each piece takes.
     interval: Duration,
+    /// Most bytes of a piece.
+    piece: usize,
 }
+
+/// What is read at once, and the largest piece that is passed on.
+const BUFFER_BYTES: usize = 16 << 10;
 
 /// How a flow ends that is cut short.
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +153,11 @@ enum Then {
 }
 
 impl Flow {
-    const ALL: Self = Self { bytes_max: u64::MAX, then: Then::End, interval: Duration::ZERO };
+    const ALL: Self = Self { bytes_max: u64::MAX, then: Then::End, interval: Duration::ZERO, piece: BUFFER_BYTES };
+
+    const fn trickle(interval: Duration) -> Self {
+        Self { interval, piece: 1, ..Self::ALL }
+    }
 
     const fn upto(bytes_max: u64) -> Self {
         Self { bytes_max, ..Self::ALL }
@@ -156,12 +168,12 @@ impl Flow {
 /// comes when the answer does.
 async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, flow: Flow) {
     let mut left = flow.bytes_max;
-    let mut buffer = vec![0; 16 << 10];
+    let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let Ok(read @ 1..) = from.read(&mut buffer).await else { return };
         let pass = usize::try_from(left).unwrap_or(usize::MAX).min(read);
         let Some(bytes) = buffer.get(..pass) else { return };
-        if write(&mut to, bytes, flow.interval).await.is_err() {
+        if write(&mut to, bytes, flow).await.is_err() {
             return;
         }
         left -= pass as u64;
@@ -184,13 +196,12 @@ async fn closed(from: &ReadHalf<'_>) {
     }
 }
 
-async fn write(to: &mut WriteHalf<'_>, bytes: &[u8], interval: Duration) -> io::Result<()> {
-    if interval.is_zero() {
-        return to.write_all(bytes).await;
-    }
-    for byte in bytes {
-        tokio::time::sleep(interval).await;
-        to.write_all(&[*byte]).await?;
+async fn write(to: &mut WriteHalf<'_>, bytes: &[u8], flow: Flow) -> io::Result<()> {
+    for piece in bytes.chunks(flow.piece) {
+        if !flow.interval.is_zero() {
+            tokio::time::sleep(flow.interval).await;
+        }
+        to.write_all(piece).await?;
     }
     Ok(())
 }
@@ -229,6 +240,7 @@ mod tests {
     #[tokio::test]
     async fn each_fault_does_what_its_name_says() {
         assert_eq!(talk(Fault::None).await.unwrap(), "pong");
+        assert_eq!(talk(Fault::SlowRequest(Duration::from_millis(5))).await.unwrap(), "pong");
         assert_eq!(talk(Fault::TrickleRequest(Duration::from_millis(5))).await.unwrap(), "pong");
         assert_eq!(talk(Fault::TrickleAnswer(Duration::from_millis(5))).await.unwrap(), "pong");
         for (fault, kind) in [

@@ -35,7 +35,7 @@ pub(super) fn run(args: &Args, stand: &Stand) -> Result<Value> {
     node.stop()?;
     let second_start = seconds(|| node.start())?;
     let process = node.process().context("the server runs")?;
-    let (idle_rss, idle_disk) = (status_mib(process, "VmRSS")?, disk_mib(&node.data())?);
+    let (idle_rss, idle_disk) = (status_mib(process, "VmRSS")?, disk_mib(node.data())?);
     let busy: Vec<String> = (0..BUSY).map(|number| format!("busy-{number}")).collect();
     let words = [
         "bench",
@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args, stand: &Stand) -> Result<Value> {
     .map(str::to_owned);
     let report = put(&stand.programs, &node.endpoint(), &refs(&[&words[..], &[busy.join(",")]].concat()))?;
     let (peak, files) = (status_mib(process, "VmHWM")?, fs::read_dir(format!("/proc/{}/fd", process.pid))?.count());
-    let disk = disk_mib(&node.data())?;
+    let disk = disk_mib(node.data())?;
     let (acked, delivered) = (acked(&report)?, delivered(&node.metrics()?, &busy)?);
     let healthy = BUSY - 1;
     let fairness = [jain(acked.iter().take(healthy)), jain(delivered.iter().take(healthy))];

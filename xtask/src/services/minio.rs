@@ -16,7 +16,7 @@ use crate::progress::say;
 use crate::tools::{Cache, on_path};
 
 /// The release that was tried: conditional puts and completions, SSE-S3 and SSE-KMS work.
-const VERSION: &str = "v0.0.0-20260212201848-7aac2a2c5b7c";
+pub(super) const VERSION: &str = "v0.0.0-20260212201848-7aac2a2c5b7c";
 
 /// The oldest Go that builds it.
 const GO: (u32, u32) = (1, 24);

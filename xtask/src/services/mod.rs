@@ -246,6 +246,11 @@ impl Fleet {
     }
 }
 
+/// Versions of what a run is made of, for its evidence.
+pub(crate) fn versions() -> serde_json::Value {
+    serde_json::json!({ "hydrant": env!("CARGO_PKG_VERSION"), "minio": minio::VERSION })
+}
+
 /// Tools that tests call, by variable name.
 pub(crate) fn environment(cache: &Cache) -> Result<Addresses> {
     crate::tools::debian(&[("zstd", "zstd"), ("curl", "curl"), ("gzip", "gzip")])?;

@@ -4,6 +4,7 @@
 //! Ids are dense per stream; the records of one request have neighbouring ids. Never reads anything itself.
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Counts, Delimiter, Plan, Verdict};
 use crate::frame::{Name, Shape, shape};
@@ -15,7 +16,8 @@ const EXAMPLES_MAX: usize = 20;
 #[derive(Debug)]
 pub struct Claims {
     seed: u64,
-    /// Grows with each claim and each answer: the order in which they happened.
+    /// When the last claim or answer came, in nanoseconds since 1970 by the wall clock. It grows with each of them, so it
+    /// tells their order too.
     now: u64,
     streams: Vec<Stream>,
     examples: Vec<String>,
@@ -69,7 +71,7 @@ impl Claims {
 
     /// Gives out `count` ids of a stream for one request; the first of them. Nothing for a stream that is not there.
     pub fn claim(&mut self, stream: usize, count: u64) -> Option<u64> {
-        self.now += 1;
+        self.tick();
         let stream = self.streams.get_mut(stream)?;
         let first = stream.next;
         stream.next += count;
@@ -88,7 +90,7 @@ impl Claims {
     }
 
     fn answer(&mut self, stream: usize, first: u64, count: u64, set: fn(&mut Stream) -> &mut Bits) {
-        self.now += 1;
+        self.tick();
         let Some(stream) = self.streams.get_mut(stream) else { return };
         for id in first..(first + count).min(stream.next) {
             set(stream).set(id);
@@ -96,6 +98,23 @@ impl Claims {
         if let Some(request) = stream.request_mut(first) {
             request.answered = self.now;
         }
+    }
+
+    fn tick(&mut self) {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "told beside the moments of power cuts, which another process notes"
+        )]
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.now = u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX).max(self.now + 1);
+    }
+
+    /// What was promised at a moment, in nanoseconds since 1970, and nothing found yet. What was answered later is
+    /// indeterminate then: it may have been on its way.
+    #[must_use]
+    pub fn as_of(&self, moment: u64) -> Self {
+        let streams = self.streams.iter().map(|stream| stream.as_of(moment)).collect();
+        Self { seed: self.seed, now: self.now, streams, examples: Vec::new() }
     }
 
     /// The seed of the run.
@@ -132,6 +151,30 @@ impl Claims {
 }
 
 impl Stream {
+    fn as_of(&self, moment: u64) -> Self {
+        let (mut obliged, mut refused) = (Bits::default(), Bits::default());
+        for request in self.requests.iter().filter(|request| request.answered <= moment) {
+            for id in request.first..request.end {
+                for (then, now) in [(&mut obliged, &self.obliged), (&mut refused, &self.refused)] {
+                    if now.get(id) {
+                        then.set(id);
+                    }
+                }
+            }
+        }
+        Self {
+            name: self.name.clone(),
+            delimiter: self.delimiter,
+            requests: self.requests.clone(),
+            next: self.next,
+            obliged,
+            refused,
+            seen: Bits::default(),
+            nameless: BTreeMap::new(),
+            counts: Counts::default(),
+        }
+    }
+
     /// The request of a record, if it was issued.
     pub(super) fn request(&self, id: u64) -> Option<Request> {
         let behind = self.requests.partition_point(|request| request.first <= id);

@@ -68,10 +68,10 @@ impl Place {
 }
 
 /// Files are objects unless their name or their folder's begins with a dot, as that of temporary ones does. A folder that
-/// is not there yet is empty.
+/// is not there yet is empty, and so is one that something else is in the way of.
 fn walk(root: &Path, folder: &Path, found: &mut Vec<Listed>, others: &mut u64) -> anyhow::Result<()> {
     let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
         entries => entries?,
     };
     for entry in entries {

@@ -8,6 +8,7 @@
 //! | `refused STREAM FIRST COUNT` | `ok` | after an answer that says: not taken |
 //! | `poll` | `ok OBJECTS` | reads what is new |
 //! | `verdict` | the verdict as JSON, by what was read so far | |
+//! | `image NANOS` | the same, by what lies in the places now and was promised at that moment since 1970 | of a disk that lost its power then |
 //!
 //! Anything else, and any failure, is answered `error TEXT`. A connection may ask any number of times.
 
@@ -75,6 +76,11 @@ impl Oracle {
                 Ok(format!("ok {}", arrivals.poll(&self.claims)?))
             }
             ["verdict"] => Ok(serde_json::to_string(&lock(&self.claims).verdict())?),
+            ["image", moment] => {
+                let claims = Mutex::new(lock(&self.claims).as_of(number(moment)?));
+                Arrivals::new(&self.plan)?.poll(&claims)?;
+                Ok(serde_json::to_string(&lock(&claims).verdict())?)
+            }
             _ => anyhow::bail!("no such question: {question}"),
         }
     }

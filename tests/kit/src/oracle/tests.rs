@@ -282,3 +282,18 @@ fn temporary_files_are_counted_apart_and_only_while_they_are_there() {
     fs::remove_file(run.folder.path().join("s/.half")).unwrap();
     assert_eq!(run.right().leftovers, 1);
 }
+
+#[test]
+fn at_an_earlier_moment_only_what_was_answered_by_then_is_owed() {
+    let mut run = Run::new(Delimiter::None);
+    let early = run.put(10);
+    let moment = run.claims.lock().unwrap().stream(0).unwrap().request(early.start).unwrap().answered;
+    let later = run.put(10);
+    let bytes = run.bytes(later);
+    run.store("objects/later", &bytes);
+    let claims = Mutex::new(run.claims.lock().unwrap().as_of(moment));
+    run.arrivals.poll(&claims).unwrap();
+    let total = claims.lock().unwrap().verdict().total;
+    assert_eq!((total.obliged, total.indeterminate, total.invented), (10, 10, 0), "{total:?}");
+    assert!(total.lost > 0 && total.lost <= 10, "the early ones are not there: {total:?}");
+}
