@@ -41,7 +41,10 @@ pub(crate) fn run(name: &str, mut command: Command) -> Result<()> {
 }
 
 /// The target folder, as cargo sees it.
-fn target() -> Result<PathBuf> {
+///
+/// # Errors
+/// When cargo does not tell.
+pub(crate) fn target() -> Result<PathBuf> {
     let output = cargo(&["metadata", "--format-version", "1", "--no-deps", "--offline"])
         .stderr(Stdio::inherit())
         .output()

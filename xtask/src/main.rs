@@ -12,6 +12,7 @@
 //! | `faults` | fills a real disk, and makes one fail, while the server works on it |
 //! | `bench` | measures the server into MinIO |
 //! | `without-fsync` | runs a program whose fsyncs succeed and do nothing |
+//! | `mutations` | takes each fsync out of storage and asks whether a test notices |
 
 // This program waits for other processes and tells people how long it took: there is no seam to go through.
 #![expect(clippy::disallowed_methods, reason = "polls foreign processes on the real clock")]
@@ -23,6 +24,7 @@ mod faults;
 mod hostile;
 mod kit;
 mod machine;
+mod mutations;
 mod node;
 mod powercut;
 mod process;
@@ -66,6 +68,8 @@ enum Command {
     Bench(bench::Args),
     /// Runs a program whose fsyncs succeed and do nothing.
     WithoutFsync(unsynced::Args),
+    /// Takes each fsync out of storage, one at a time; red when no test notices.
+    Mutations(mutations::Args),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
         Command::Faults(args) => faults::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::WithoutFsync(args) => unsynced::run(&args),
+        Command::Mutations(args) => mutations::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

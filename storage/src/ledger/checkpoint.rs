@@ -173,6 +173,11 @@ impl Checkpoint {
         Some(GivenBack { again, lost, hull })
     }
 
+    /// Forgets which pieces below the forget-position lie in which batch, as a checkpoint on the disk does.
+    pub(crate) fn trim(&mut self) {
+        self.batches.values_mut().for_each(|state| state.pieces.forget_below(self.forget));
+    }
+
     /// Takes a batch out. Only when its unlink is durable.
     pub fn unlinked(&mut self, batch: BatchId) {
         self.batches.remove(&batch);

@@ -246,6 +246,24 @@ fn what_an_open_tells_is_there_after_the_power_failed() {
     }
 }
 
+/// After an fsync that failed, the kernel may show what it will never write, and say yes to the next fsync.
+#[test]
+fn what_is_read_after_a_failed_fsync_is_written_again_before_it_is_told() {
+    let mut told_more = 0;
+    for seed in 0..50 {
+        let files = SimFiles::new(seed);
+        let (mut ledger, start) = open(&files);
+        files.fail(Op::Sync, 1, Times::Once, ErrorKind::Other);
+        ledger.append(&[sealed(1)]).unwrap_err();
+        files.kill();
+        let (_, told) = open(&files);
+        told_more += usize::from(told != start);
+        files.crash();
+        assert_eq!(open(&files).1, told, "seed {seed}");
+    }
+    assert!(told_more > 0);
+}
+
 #[test]
 fn a_checkpoint_without_room_is_put_off_and_the_old_file_goes_on() {
     let files = SimFiles::new(1);

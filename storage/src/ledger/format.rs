@@ -113,6 +113,7 @@ pub(crate) fn scan(bytes: &[u8], number: u64) -> Result<Scanned, (usize, Damage)
     if later_frame(rest, number, frames) {
         return Err((end, Damage::Gap));
     }
+    state.trim();
     let torn = rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     Ok(Scanned { state, frames, checkpoint_end, end, torn_end: end + torn })
 }

@@ -6,6 +6,7 @@ use hydrant_core::Position;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::damage::check_log;
 use super::world::World;
 use crate::files::sim::{Op, Times};
 
@@ -217,4 +218,35 @@ fn what_an_open_finds_is_there_after_the_power_failed() {
         }
     }
     println!("{cases} runs");
+}
+
+/// A spare file is written over only when its old name cannot come back, also if the process that put it away did not
+/// live to make that durable: else a check would find one segment under the name of another, or half a header.
+#[test]
+fn a_file_that_is_used_again_never_shows_under_its_old_name() {
+    for seed in 0..100 {
+        for dies_forgetting in [false, true] {
+            for op in [Op::Sync, Op::Rename, Op::SyncDir] {
+                let mut world = World::new(seed);
+                for _ in 0..6 {
+                    world.store(&[3000]);
+                }
+                // Not all of the newest segment, or an open would put that away too, and sync the folder for it.
+                let upto = Position::new(world.log().end().get() - 1);
+                if dies_forgetting {
+                    world.files.die(Op::SyncDir, 1);
+                    world.forget(upto).unwrap_err();
+                    world.files.kill();
+                    world.open().unwrap();
+                } else {
+                    world.forget(upto).unwrap();
+                }
+                world.files.die(op, 1);
+                world.append(&[vec![11_000]]).remove(0).unwrap_err(); // more than the newest segment has room for
+                world.files.crash();
+                let damages = check_log(&world).damages;
+                assert!(damages.is_empty(), "{op:?}, seed {seed}, dies forgetting: {dies_forgetting}: {damages:?}");
+            }
+        }
+    }
 }

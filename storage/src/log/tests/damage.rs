@@ -30,7 +30,7 @@ fn read(world: &mut World) -> Read {
 }
 
 /// What checking says of the log on this disk, without changing it.
-fn check_log(world: &World) -> Checked {
+pub(super) fn check_log(world: &World) -> Checked {
     let known = Known { forgotten: world.forgotten, floor: world.options.floor };
     let before = world.files.trace().len();
     let checked = check(Path::new(DIR), world.options.incarnation, Some(known), &world.files).unwrap();
