@@ -29,6 +29,8 @@ pub mod stream;
 
 pub mod encode;
 
+pub mod blocks;
+
 pub mod telemetry;
 
 pub mod system;

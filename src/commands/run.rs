@@ -23,6 +23,7 @@ use super::{Failure, Output, block_on};
 use crate::api::server::Entrance;
 use crate::api::{self, Api, Audience, Limits, Settings};
 use crate::assemble::{Declared, Node, assemble};
+use crate::blocks::Blocks;
 use crate::config::spec::{ServerSpec, Spec, TlsSpec};
 use crate::config::{self, Loaded, LocalSecrets};
 use crate::control::{self, Call, Reply, Request};
@@ -83,7 +84,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
 
 async fn serve(spec: &Spec, secrets: &dyn Secrets) -> Result<DataDir, Failure> {
     let server = &spec.server;
-    let edges = edges();
+    let edges = edges(server);
     let signals = Signals::listen().map_err(|error| Failure::caused("listen for signals", &error))?;
     let data = DataDir::open(&server.data, Arc::clone(&edges.files))
         .map_err(|error| Failure::caused("open the data directory", &error))?;
@@ -221,13 +222,13 @@ fn raise_file_limit() {
     }
 }
 
-fn edges() -> Edges {
+fn edges(server: &ServerSpec) -> Edges {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     Edges {
         clock: Arc::new(SystemClock::start()),
         entropy: Arc::new(SystemEntropy),
         files: Arc::new(RealFiles),
-        pool: Pool::new(cores),
+        pool: Pool::new(cores, Blocks::new(server.memory)),
     }
 }
 

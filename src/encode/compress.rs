@@ -1,11 +1,16 @@
 //! Compression: raw bytes of a sealed buffer to final bytes of an object.
 //!
 //! In: raw bytes in parts, and what the stream asks for. Out: the object's bytes in parts. Pure: the same bytes come
-//! out for the same bytes and level, on any thread. Never waits and never starts a thread; [`plan`] gives tasks that
-//! the caller may run wherever it has cores, several at a time.
+//! out for the same bytes, cuts and level, on any thread. Never waits and never starts a thread.
+//!
+//! There are two roads. An object of up to [`WHOLE_BYTES_MAX`] is compressed [`whole`] when it is sealed: best bytes for
+//! the work. A larger one is made of units of [`UNIT_BYTES`] while its records come in, so that neither its raw nor its
+//! compressed bytes ever lie in memory:
 //!
 //! ```text
-//!   raw ── plan ──> task … task ── run, in any order ──> done … done ── join ──> object
+//!   raw ── Front::unit ──> unit … unit ── run, in any order ──> made … made ── Back::add, in order ──> object bytes
+//!          remembers what                 gzip: deflated here           zstd: compressed here,
+//!          lies before                                                  each after the one before
 //! ```
 //!
 //! Raw MB per second that one core was busy, bytes before / bytes after, and size against flate2's level 6 (zlib-rs),
@@ -24,126 +29,193 @@
 //!  9   45  7.95  0.985    9   67  8.64  0.906    9   94  7.62  1.027
 //! ```
 //!
-//! What a thread keeps between objects (compressor and room for the output) makes objects of 5 MiB some 5 % cheaper
-//! than starting anew, and those of 4 KB some 10 % (gzip) to 35 % (zstd).
+//! What a [`Workspace`] keeps between objects (compressors and room for their output) makes objects of 5 MiB some 5 %
+//! cheaper than starting anew, and those of 4 KB some 10 % (gzip) to 35 % (zstd).
 
-use std::cell::RefCell;
-use std::io::{self, Write};
+use std::fmt;
 
+use ::zstd::zstd_safe::CCtx;
 use bytes::Bytes;
-use hydrant_core::compression::{Compression, GzipLevel, ZstdLevel};
-use zstd::zstd_safe::{CCtx, CParameter, ResetDirective};
+use hydrant_core::ByteSize;
+use hydrant_core::compression::{Compression, GzipLevel};
 
-use super::gzip;
 use super::parts::{cut, tail, total};
+use super::{gzip, zstd};
+use crate::blocks::Blocks;
 
-/// Most raw bytes that gzip compresses in one go. Above, an object is cut into chunks: no core is then busy with it
-/// for more than some 30 ms at a time, and all of them can be.
-pub const WHOLE_BYTES_MAX: usize = 16 << 20;
+/// Most raw bytes that are compressed in one go: above the default size hint, and no more than a core should be busy
+/// with at a time (some 30 ms). A workspace holds up to twice as much for gzip.
+pub const WHOLE_BYTES_MAX: usize = 8 << 20;
 
-/// Raw bytes of a chunk. Each costs a flush (some 5 bytes) and the tables of its last block, nothing that shows in
-/// the ratio at this size.
-pub const CHUNK_BYTES: usize = 4 << 20;
+/// Raw bytes of a unit. Each costs gzip a flush (some 5 bytes) and the tables of its last block, 0.1 % of its output.
+pub const UNIT_BYTES: usize = 1 << 20;
 
-/// A piece of the work on one object. Needs nothing else; may run at the same time as the others.
+/// What compressing needs and keeps for the next object. One for each core that compresses.
+pub struct Workspace {
+    gzip: gzip::Memory,
+    zstd: CCtx<'static>,
+    blocks: Blocks,
+}
+
+impl Workspace {
+    /// A workspace whose output lies in these blocks.
+    pub fn new(blocks: Blocks) -> Self {
+        Self { gzip: gzip::Memory::default(), zstd: CCtx::create(), blocks }
+    }
+}
+
+impl fmt::Debug for Workspace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workspace").finish_non_exhaustive()
+    }
+}
+
+/// Compresses an object in one go. CPU only; for objects of up to [`WHOLE_BYTES_MAX`] some 30 ms, longer only for the
+/// highest levels.
+pub fn whole(raw: Vec<Bytes>, compression: Compression, workspace: &mut Workspace) -> Vec<Bytes> {
+    let Workspace { gzip, zstd, blocks } = workspace;
+    match compression {
+        Compression::None => raw,
+        Compression::Gzip(level) => gzip::whole(&raw, level, gzip, blocks),
+        Compression::Zstd(level) => zstd::whole(&raw, level, zstd, blocks),
+    }
+}
+
+/// Compresses an object as its stream would have it, on this thread.
+pub fn compress(raw: Vec<Bytes>, compression: Compression) -> Vec<Bytes> {
+    let workspace = &mut Workspace::new(Blocks::new(ByteSize::bytes(0)));
+    if total(&raw) <= WHOLE_BYTES_MAX {
+        whole(raw, compression, workspace)
+    } else {
+        in_units(&raw, compression, workspace)
+    }
+}
+
+fn in_units(raw: &[Bytes], compression: Compression, workspace: &mut Workspace) -> Vec<Bytes> {
+    let (mut front, mut back) = (Front::new(compression), Back::new(compression));
+    let mut object = Vec::new();
+    for raw in cut(raw, UNIT_BYTES) {
+        let made = front.unit(raw).run(workspace);
+        object.extend(back.add(made, workspace));
+    }
+    object.extend(back.finish(workspace));
+    object
+}
+
+/// The front of an object that is made of units: what the next unit must know.
 #[derive(Debug)]
-pub struct Task(Work);
+pub struct Front {
+    compression: Compression,
+    before: Bytes,
+}
+
+/// The next raw bytes of an object. Needs nothing else; units may run at the same time.
+#[derive(Debug)]
+pub struct Unit(Work);
 
 #[derive(Debug)]
 enum Work {
-    Nothing(Vec<Bytes>),
-    Gzip { raw: Vec<Bytes>, level: GzipLevel },
-    GzipChunk { before: Bytes, raw: Vec<Bytes>, level: GzipLevel },
-    Zstd { raw: Vec<Bytes>, level: ZstdLevel },
+    Pass(Vec<Bytes>),
+    Deflate { before: Bytes, raw: Vec<Bytes>, level: GzipLevel },
 }
 
-/// What a [`Task`] made.
+/// What a [`Unit`] became.
 #[derive(Debug)]
-pub struct Done(Result);
+pub struct Made(Result);
 
 #[derive(Debug)]
 enum Result {
-    Object(Vec<Bytes>),
-    GzipChunk(gzip::Chunk),
+    Raw(Vec<Bytes>),
+    Deflated(gzip::Chunk),
 }
 
-/// Compresses in one go, on this thread.
-pub fn compress(raw: Vec<Bytes>, compression: Compression) -> Vec<Bytes> {
-    join(plan(raw, compression).into_iter().map(Task::run))
+/// The back of an object that is made of units: puts them together, in order.
+pub struct Back(Rear);
+
+enum Rear {
+    Nothing,
+    Gzip(gzip::Member),
+    Zstd(zstd::Frame),
 }
 
-/// The tasks that together compress an object: at least one, in the order of its bytes.
-pub fn plan(raw: Vec<Bytes>, compression: Compression) -> Vec<Task> {
-    let work = match compression {
-        Compression::None => vec![Work::Nothing(raw)],
-        Compression::Gzip(level) if level == GzipLevel::Fast || total(&raw) > WHOLE_BYTES_MAX => {
-            gzip_chunks(&raw, CHUNK_BYTES, level)
-        }
-        Compression::Gzip(level) => vec![Work::Gzip { raw, level }],
-        Compression::Zstd(level) => vec![Work::Zstd { raw, level }],
-    };
-    work.into_iter().map(Task).collect()
-}
+impl Front {
+    /// The front of an object that holds nothing yet.
+    pub fn new(compression: Compression) -> Self {
+        Self { compression, before: Bytes::new() }
+    }
 
-fn gzip_chunks(raw: &[Bytes], chunk_bytes: usize, level: GzipLevel) -> Vec<Work> {
-    let mut before = Bytes::new();
-    let chunk = |raw: Vec<Bytes>| {
-        let window = tail(&raw, gzip::WINDOW_BYTES);
-        Work::GzipChunk { before: std::mem::replace(&mut before, window), raw, level }
-    };
-    cut(raw, chunk_bytes).into_iter().map(chunk).collect()
-}
-
-impl Task {
-    /// Does the work: CPU only, up to some 100 ms, longer only for zstd and the highest levels.
-    pub fn run(self) -> Done {
-        Done(match self.0 {
-            Work::Nothing(raw) => Result::Object(raw),
-            Work::Gzip { raw, level } => Result::Object(vec![gzip::whole(&raw, level)]),
-            Work::GzipChunk { before, raw, level } => Result::GzipChunk(gzip::chunk(&before, &raw, level)),
-            Work::Zstd { raw, level } => Result::Object(vec![zstd_frame(&raw, level)]),
+    /// The unit of the bytes that come next.
+    pub fn unit(&mut self, raw: Vec<Bytes>) -> Unit {
+        Unit(match self.compression {
+            Compression::None | Compression::Zstd(_) => Work::Pass(raw),
+            Compression::Gzip(level) => {
+                // A unit shorter than the window leaves a part of the one before in it.
+                let last = tail(&raw, gzip::WINDOW_BYTES);
+                let window = tail(&[self.before.clone(), last], gzip::WINDOW_BYTES);
+                Work::Deflate { before: std::mem::replace(&mut self.before, window), raw, level }
+            }
         })
     }
 }
 
-/// Puts together what the tasks of one plan made, in the plan's order.
-pub fn join(done: impl IntoIterator<Item = Done>) -> Vec<Bytes> {
-    let (mut object, mut chunks) = (Vec::new(), Vec::new());
-    for Done(result) in done {
-        match result {
-            Result::Object(parts) => object = parts,
-            Result::GzipChunk(chunk) => chunks.push(chunk),
+impl Unit {
+    /// Does the part of the work that needs no other unit: CPU only, some 5 ms, longer only for the highest levels.
+    pub fn run(self, workspace: &mut Workspace) -> Made {
+        let Workspace { gzip, blocks, .. } = workspace;
+        Made(match self.0 {
+            Work::Pass(raw) => Result::Raw(raw),
+            Work::Deflate { before, raw, level } => Result::Deflated(gzip::chunk(&before, &raw, level, gzip, blocks)),
+        })
+    }
+}
+
+impl Back {
+    /// The back of an object that holds nothing yet.
+    pub fn new(compression: Compression) -> Self {
+        Self(match compression {
+            Compression::None => Rear::Nothing,
+            Compression::Gzip(_) => Rear::Gzip(gzip::Member::default()),
+            Compression::Zstd(level) => Rear::Zstd(zstd::Frame::new(level)),
+        })
+    }
+
+    /// The bytes that the next unit adds to the object. CPU only, a few ms for zstd.
+    ///
+    /// # Panics
+    /// When the unit is one of another compression.
+    pub fn add(&mut self, made: Made, workspace: &Workspace) -> Vec<Bytes> {
+        match (&mut self.0, made.0) {
+            (Rear::Nothing, Result::Raw(raw)) => raw,
+            (Rear::Gzip(member), Result::Deflated(chunk)) => member.add(chunk),
+            (Rear::Zstd(frame), Result::Raw(raw)) => frame.add(&raw, &workspace.blocks),
+            (Rear::Nothing | Rear::Gzip(_) | Rear::Zstd(_), Result::Raw(_) | Result::Deflated(_)) => {
+                unreachable!("front and back of one object are of one compression")
+            }
         }
     }
-    if chunks.is_empty() { object } else { gzip::join(chunks) }
-}
 
-thread_local! {
-    /// Kept between objects: making one anew costs more than compressing a small object.
-    static ZSTD: RefCell<CCtx<'static>> = RefCell::new(CCtx::create());
-}
-
-/// One frame, which says how many bytes it holds and ends with their checksum.
-fn zstd_frame(raw: &[Bytes], level: ZstdLevel) -> Bytes {
-    let frame = ZSTD.with_borrow_mut(|context| -> io::Result<Vec<u8>> {
-        prepare(context, level).map_err(|code| io::Error::other(zstd::zstd_safe::get_error_name(code)))?;
-        let mut encoder = zstd::stream::write::Encoder::with_context(Vec::new(), context);
-        encoder.set_pledged_src_size(Some(total(raw) as u64))?;
-        for part in raw {
-            encoder.write_all(part)?;
+    /// What ends the object.
+    pub fn finish(&mut self, workspace: &Workspace) -> Vec<Bytes> {
+        match &mut self.0 {
+            Rear::Nothing => Vec::new(),
+            Rear::Gzip(member) => vec![member.finish()],
+            Rear::Zstd(frame) => frame.finish(&workspace.blocks),
         }
-        encoder.finish()
-    });
-    #[expect(clippy::expect_used, reason = "the writer is memory, the level is zstd's, the size is the bytes' own")]
-    let mut frame = frame.expect("a frame in memory");
-    frame.shrink_to_fit();
-    frame.into()
+    }
+
+    /// Bytes of memory that it keeps between units.
+    pub fn footprint(&self) -> u64 {
+        match &self.0 {
+            Rear::Nothing | Rear::Gzip(_) => 0,
+            Rear::Zstd(frame) => frame.footprint(),
+        }
+    }
 }
 
-fn prepare(context: &mut CCtx<'static>, level: ZstdLevel) -> std::result::Result<usize, usize> {
-    context.reset(ResetDirective::SessionAndParameters)?;
-    context.set_parameter(CParameter::CompressionLevel(level.get()))?;
-    context.set_parameter(CParameter::ChecksumFlag(true))
+impl fmt::Debug for Back {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Back").finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

@@ -15,8 +15,9 @@ mod pattern;
 mod template;
 
 pub mod compress;
-pub mod gzip;
+mod gzip;
 mod parts;
+mod zstd;
 
 pub mod decode;
 

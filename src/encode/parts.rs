@@ -1,21 +1,10 @@
 //! Bytes that come in parts: the raw content of an object as a buffer holds it. Cutting them copies nothing.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 
 /// How many bytes there are in all parts.
 pub(super) fn total(parts: &[Bytes]) -> usize {
     parts.iter().map(Bytes::len).sum()
-}
-
-/// All bytes in a row; copied only when there is more than one part.
-pub(super) fn contiguous(parts: &[Bytes]) -> Cow<'_, [u8]> {
-    match parts {
-        [] => Cow::Borrowed(&[]),
-        [only] => Cow::Borrowed(only),
-        parts => Cow::Owned(parts.concat()),
-    }
 }
 
 /// The same bytes, cut into runs of `len` bytes; the last may be shorter. At least one run, if an empty one.

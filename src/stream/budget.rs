@@ -146,7 +146,7 @@ impl Account {
         }
     }
 
-    /// An empty grant, to be grown by another one's [`Grant::pour`].
+    /// An empty grant, to be resized.
     pub fn nothing(&self) -> Grant {
         Grant { budget: Arc::clone(&self.budget), index: self.index, bytes: 0, sealing: false }
     }
@@ -182,13 +182,6 @@ impl Grant {
         let before = self.bytes;
         self.bytes = bytes;
         self.change(before, bytes);
-    }
-
-    /// Moves `bytes` of this grant into `other`, as records move from a slice into a buffer. What this grant does
-    /// not have, `other` overdraws.
-    pub fn pour(&mut self, bytes: u64, other: &mut Self) {
-        other.resize(other.bytes + bytes); // first, so that nobody takes the room in between
-        self.resize(self.bytes.saturating_sub(bytes));
     }
 
     /// Marks the bytes as being sealed: they will be given back without anybody having to ask.
@@ -281,16 +274,5 @@ mod tests {
         assert!(soon(greedy.reserve(10)).await.is_none(), "it is above its share and another one waits");
         held.resize(60);
         assert!(soon(&mut modest_waits).await.is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn bytes_poured_are_counted_once() {
-        let budget = Budget::new(ByteSize::bytes(100));
-        let account = budget.account();
-        let (mut slice, mut buffer) = (account.reserve(50).await, account.nothing());
-        slice.pour(20, &mut buffer);
-        assert_eq!((slice.bytes(), buffer.bytes(), budget.used()), (30, 20, 50));
-        slice.pour(40, &mut buffer);
-        assert_eq!((slice.bytes(), buffer.bytes(), budget.used()), (0, 60, 60));
     }
 }

@@ -1,22 +1,29 @@
 //! Buffer: the open batch of a route. Pure; takes the time as an argument.
 //!
-//! In: records in log order. Out: the bytes of one object before compression, in one piece, with what names them:
-//! which records, how many, when the oldest arrived. Never splits a record, and is never larger than its size hint
-//! unless a single record is.
+//! In: records in log order. Out: the bytes of one object before compression, with what names them: which records,
+//! how many, when the oldest arrived. Never splits a record, and is never larger than its size hint unless a single
+//! record is.
+//!
+//! Objects up to [`WHOLE_BYTES_MAX`] are held until they are sealed. Of larger ones the bytes are handed over a
+//! unit at a time, to be compressed while the next come in.
 
 use std::ops::Range;
 use std::time::Duration;
 
-use hydrant_core::{Position, Span, Timestamp};
+use bytes::Bytes;
+use hydrant_core::{ByteSize, Position, Span, Timestamp};
 use hydrant_storage::log::Frame;
 
+use crate::blocks::Chain;
 use crate::config::spec::{Delimiter, Hints};
+use crate::encode::compress::{UNIT_BYTES, WHOLE_BYTES_MAX};
 
 /// An open buffer.
 #[derive(Debug)]
 pub struct Buffer {
     hints: Hints,
     delimiter: Delimiter,
+    data: Chain,
     held: Held,
     due: Option<Duration>,
 }
@@ -24,8 +31,10 @@ pub struct Buffer {
 /// What a buffer holds, and what is sealed of it.
 #[derive(Debug, Default)]
 pub struct Held {
-    /// Payloads one after the other, each with the delimiter behind it.
-    pub data: Vec<u8>,
+    /// Payloads one after the other, each with the delimiter behind it, but for the units that were handed over.
+    pub data: Vec<Bytes>,
+    /// How many bytes those are, with the units.
+    pub raw_bytes: u64,
     /// Which records: ascending, apart from each other, not empty.
     pub spans: Vec<Span>,
     /// How many records.
@@ -78,9 +87,9 @@ pub struct Now {
 }
 
 impl Buffer {
-    /// An empty buffer.
-    pub fn new(hints: Hints, delimiter: Delimiter) -> Self {
-        Self { hints, delimiter, held: Held::default(), due: None }
+    /// An empty buffer whose bytes lie in `data`, which is empty.
+    pub fn new(hints: Hints, delimiter: Delimiter, data: Chain) -> Self {
+        Self { hints, delimiter, data, held: Held::default(), due: None }
     }
 
     /// Whether it holds nothing.
@@ -88,9 +97,39 @@ impl Buffer {
         self.held.records == 0
     }
 
-    /// Bytes it holds.
+    /// Bytes of all its records, with the units that were handed over.
     pub fn len(&self) -> u64 {
-        self.held.data.len() as u64
+        self.held.raw_bytes
+    }
+
+    /// How large an object may become.
+    pub fn size(&self) -> u64 {
+        self.hints.size.get()
+    }
+
+    /// Lets objects become so large from now on, this one too.
+    pub fn set_size(&mut self, bytes: u64) {
+        self.hints.size = ByteSize::bytes(bytes);
+    }
+
+    /// Bytes of memory that it takes up.
+    pub fn footprint(&self) -> u64 {
+        self.data.footprint()
+    }
+
+    /// Whether its bytes are handed over in units.
+    pub fn is_in_units(&self) -> bool {
+        self.hints.size.get() > WHOLE_BYTES_MAX as u64
+    }
+
+    /// Whether a unit should be handed over before it takes more.
+    pub fn is_unit_full(&self) -> bool {
+        self.is_in_units() && self.data.len() >= UNIT_BYTES
+    }
+
+    /// Hands the bytes over that it holds.
+    pub fn take_unit(&mut self) -> Vec<Bytes> {
+        self.data.take()
     }
 
     /// When it must be sealed for its age, by the monotonic clock; `None` while it is empty.
@@ -99,7 +138,7 @@ impl Buffer {
     }
 
     /// Takes records `range` (by index) of a frame as far as they fit, and returns how many it took. Fewer than
-    /// all means that the buffer is full: seal it, then go on with the rest.
+    /// all means that a unit is full, or else the buffer: hand it over or seal it, then go on with the rest.
     pub fn push(&mut self, frame: &Frame, range: Range<usize>, now: Now) -> usize {
         let length_of = |index| frame.length(index) as usize;
         let begin: usize = (0..range.start).map(length_of).sum();
@@ -108,21 +147,22 @@ impl Buffer {
         let mut taken = 0;
         for index in range.clone() {
             let length = length_of(index);
-            let grown =
-                self.held.data.len() + length + delimiter.len() + if delimiter.is_empty() { end - begin } else { 0 };
+            let waiting = if delimiter.is_empty() { end - begin } else { 0 };
+            let grown = self.held.raw_bytes + (waiting + length + delimiter.len()) as u64;
             let is_first = self.is_empty() && taken == 0;
-            if grown as u64 > self.hints.size.get() && !is_first {
+            let is_unit_full = self.is_in_units() && self.data.len() + waiting >= UNIT_BYTES;
+            if is_unit_full || (grown > self.hints.size.get() && !is_first) {
                 break;
             }
             if !delimiter.is_empty() {
-                self.held.data.extend_from_slice(&frame.data[end..end + length]);
-                self.held.data.extend_from_slice(delimiter);
+                self.add(&frame.data[end..end + length]);
+                self.add(delimiter);
             }
             end += length;
             taken += 1;
         }
         if delimiter.is_empty() {
-            self.held.data.extend_from_slice(&frame.data[begin..end]);
+            self.add(&frame.data[begin..end]);
         }
         if taken > 0 {
             self.note(frame, Span::new(frame.first.plus(range.start as u64), taken as u64), now);
@@ -130,10 +170,15 @@ impl Buffer {
         taken
     }
 
+    fn add(&mut self, bytes: &[u8]) {
+        self.data.extend(bytes);
+        self.held.raw_bytes += bytes.len() as u64;
+    }
+
     /// Empties the buffer for the seal.
     pub fn take(&mut self) -> Held {
         self.due = None;
-        std::mem::take(&mut self.held)
+        Held { data: self.data.take(), ..std::mem::take(&mut self.held) }
     }
 
     /// The first record it holds.
@@ -163,10 +208,8 @@ impl Buffer {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use hydrant_core::{ByteSize, Position};
-
     use super::*;
+    use crate::blocks::Blocks;
 
     const NOW: Now = Now { wall: Timestamp::from_millis(100_000), monotonic: Duration::from_secs(5) };
 
@@ -184,7 +227,8 @@ mod tests {
     }
 
     fn buffer(size: u64, delimiter: Delimiter) -> Buffer {
-        Buffer::new(Hints { size: ByteSize::bytes(size), interval: Duration::from_mins(1) }, delimiter)
+        let hints = Hints { size: ByteSize::bytes(size), interval: Duration::from_mins(1) };
+        Buffer::new(hints, delimiter, Blocks::new(ByteSize::mib(1)).chain())
     }
 
     fn span(first: u64, end: u64) -> Span {
@@ -198,7 +242,7 @@ mod tests {
         assert_eq!(buffer.push(&frame(4, 100_000, &[b"abc"]), 0..1, NOW), 1);
         let held = buffer.take();
         assert_eq!(
-            (held.data.as_slice(), held.records, held.spans.as_slice()),
+            (held.data.concat().as_slice(), held.records, held.spans.as_slice()),
             (b"abcabcabc".as_slice(), 4, [span(1, 5)].as_slice())
         );
         assert!(buffer.is_empty() && buffer.due().is_none());
@@ -208,7 +252,7 @@ mod tests {
     fn a_delimiter_follows_every_record() {
         let mut buffer = buffer(100, Delimiter::Newline);
         buffer.push(&frame(1, 100_000, &[b"abc", b"", b"d"]), 0..3, NOW);
-        assert_eq!(buffer.take().data, b"abc\n\nd\n");
+        assert_eq!(buffer.take().data.concat(), b"abc\n\nd\n");
     }
 
     #[test]
@@ -240,7 +284,7 @@ mod tests {
         buffer.push(&frame, 2..4, NOW);
         let held = buffer.take();
         assert_eq!(
-            (held.data.as_slice(), held.spans.as_slice()),
+            (held.data.concat().as_slice(), held.spans.as_slice()),
             (b"acd".as_slice(), [span(10, 11), span(12, 14)].as_slice())
         );
     }
@@ -263,6 +307,43 @@ mod tests {
         let mut buffer = buffer(100, Delimiter::None);
         assert_eq!(buffer.push(&frame(1, 100_000, &[b""]), 0..1, NOW), 1);
         assert!(!buffer.is_empty() && buffer.due().is_some());
-        assert_eq!(buffer.take().data, Bytes::new());
+        assert_eq!(buffer.take().data.concat(), b"");
+    }
+
+    #[test]
+    fn large_objects_are_handed_over_in_units_and_named_as_a_whole() {
+        let record = [7; 300_000];
+        let frame = frame(1, 100_000, &[&record[..]; 10]);
+        for delimiter in [Delimiter::None, Delimiter::Newline] {
+            let mut buffer = buffer(WHOLE_BYTES_MAX as u64 + 1, delimiter);
+            assert_eq!(buffer.push(&frame, 0..10, NOW), 4, "a unit is full with the record that crosses its end");
+            assert!(buffer.is_unit_full());
+            assert_eq!(buffer.push(&frame, 4..10, NOW), 0);
+            let unit = buffer.take_unit().concat().len() as u64;
+            assert_eq!(
+                (unit, buffer.len(), buffer.footprint()),
+                (4 * (300_000 + delimiter.as_bytes().len() as u64), unit, 0)
+            );
+            assert_eq!(buffer.push(&frame, 4..6, NOW), 2);
+            let held = buffer.take();
+            assert_eq!((held.records, held.spans, held.raw_bytes), (6, vec![span(1, 7)], unit / 2 * 3));
+            assert_eq!(held.data.concat().len() as u64, unit / 2);
+        }
+    }
+
+    #[test]
+    fn a_full_buffer_takes_no_more_though_its_units_were_handed_over() {
+        let record = [7; 1_000_000];
+        let frame = frame(1, 100_000, &[&record[..]; 10]);
+        let mut buffer = buffer(9_000_000, Delimiter::None);
+        let mut taken = 0;
+        loop {
+            taken += buffer.push(&frame, taken..10, NOW);
+            if !buffer.is_unit_full() {
+                break;
+            }
+            buffer.take_unit();
+        }
+        assert_eq!((taken, buffer.len()), (9, 9_000_000));
     }
 }

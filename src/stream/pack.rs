@@ -5,9 +5,9 @@
 //!
 //! ```text
 //!   log ──slice──> rest ──records──> buffer ──full, due, pressed──> seals under way ──> delivery loop
-//!    ^                                                                   │
-//!    └──────────────── no room on disk: drop, go back to the watermark ──┤
-//!    └──────────────── a batch is gone: the same, when its records are known to be open again
+//!    ^                                 └── units of a large one ──> its draft ┘ │
+//!    └──── no room on disk: drop, go back to the watermark, seal smaller ones ──┤
+//!    └──────────── a batch is gone: the same, when its records are known to be open again
 //! ```
 //!
 //! Never sends anything, and never tells the log to forget: the delivery loop does when its ledger knows.
@@ -32,9 +32,8 @@ use super::budget::{Account, Grant};
 use super::buffer::{Buffer, Now, Reason};
 use super::counters::Counters;
 use super::ledger::Sealed;
-use super::pool::Pool;
-use super::pool::finish;
-use super::seal::{Outcome, SEALS_MAX, Sealer};
+use super::pool::{Pool, finish};
+use super::seal::{Open, Outcome, SEALS_MAX, Sealer};
 use super::{LaneError, retry, sleep_until};
 use crate::config::spec::{Delimiter, Hints};
 use crate::streams::{Ailment, Health, Part, State};
@@ -46,6 +45,8 @@ const SLICE_BYTES: u64 = 1 << 20;
 /// at most: it doubles until a seal succeeds. Other streams need the cores meanwhile.
 const NO_ROOM_WAIT_MIN: Duration = Duration::from_secs(1);
 const NO_ROOM_WAIT_MAX: Duration = Duration::from_secs(16);
+/// How small objects may become when there is no room on disk for larger ones: the smallest size hint there is.
+const SHRUNK_BYTES_MIN: u64 = 1 << 20;
 
 /// What the packing loop tells the delivery loop.
 #[derive(Debug)]
@@ -106,6 +107,8 @@ pub struct Pack {
     drain: watch::Receiver<Position>,
     buffer: Buffer,
     buffer_grant: Grant,
+    /// The batch of a large buffer whose first units were handed over.
+    open: Option<Open>,
     rest: VecDeque<(Frame, Range<usize>)>,
     rest_grant: Grant,
     reader: Option<Reader>,
@@ -118,6 +121,9 @@ pub struct Pack {
     /// are to be packed again.
     rewind_at: Option<Duration>,
     no_room_wait: Duration,
+    /// How large objects may be from the next rewind on, if there was no room for larger ones. The log forgets nothing
+    /// before a seal succeeds: one that needs more room than there is would wait for ever.
+    size_with_room: Option<u64>,
     /// Reads of the log in a row that the disk did not answer, and when the next is made.
     unread: u32,
     read_not_before: Option<Duration>,
@@ -132,8 +138,9 @@ impl Pack {
     pub fn new(parts: Parts, room: watch::Receiver<bool>, drain: watch::Receiver<Position>) -> Self {
         let watermark = parts.sealed.watermark();
         Self {
-            buffer: Buffer::new(parts.hints, parts.delimiter),
+            buffer: empty(&parts),
             buffer_grant: parts.account.nothing(),
+            open: None,
             rest: VecDeque::new(),
             rest_grant: parts.account.nothing(),
             reader: Some(parts.log.reader(watermark)),
@@ -143,6 +150,7 @@ impl Pack {
             catch_up_to: parts.log.end(),
             rewind_at: None,
             no_room_wait: NO_ROOM_WAIT_MIN,
+            size_with_room: None,
             unread: 0,
             read_not_before: None,
             is_log_poisoned: false,
@@ -167,7 +175,7 @@ impl Pack {
                 biased; // stop first, then what is finished, then what is new
                 () = stop.cancelled() => break,
                 Some(done) = self.seals.join_next() => self.sealed(done.map_err(LaneError::panicked)?).await?,
-                () = self.parts.account.pressed() => self.seal(Reason::Pressure),
+                () = self.parts.account.pressed() => self.give_way(),
                 () = self.parts.log_full.notified() => self.make_room(),
                 () = self.parts.again.added() => self.rewind_at = Some(self.parts.clock.monotonic()),
                 () = sleep_until(&*self.parts.clock, due) => self.seal(Reason::Age),
@@ -177,12 +185,13 @@ impl Pack {
                 Ok(()) = self.drain.changed() => {}
                 () = sleep_until(&*self.parts.clock, self.read_not_before) => self.read_not_before = None,
                 () = self.parts.log.wait_poisoned(), if !self.is_log_poisoned => self.log_poisoned(),
-                () = sleep_until(&*self.parts.clock, self.rewind_at), if self.seals.is_empty() => self.rewind(),
+                () = sleep_until(&*self.parts.clock, self.rewind_at), if self.seals.is_empty() => self.rewind().await,
             }
         }
         while let Some(done) = self.seals.join_next().await {
             self.sealed(done.map_err(LaneError::panicked)?).await?;
         }
+        self.abandon().await;
         Ok(())
     }
 
@@ -196,13 +205,17 @@ impl Pack {
             let taken = self.buffer.push(frame, range.clone(), now);
             range.start += taken;
             let is_done = range.start >= range.end;
-            self.rest_grant.pour(self.buffer.len() - before, &mut self.buffer_grant);
+            let moved = self.buffer.len() - before;
+            self.buffer_grant.resize(self.buffer.footprint()); // first, so that nobody takes the room in between
+            self.rest_grant.resize(self.rest_grant.bytes().saturating_sub(moved));
             if is_done {
                 self.rest.pop_front();
-            } else if self.may_seal() {
-                self.seal(Reason::Size);
-            } else {
-                return;
+            }
+            match (self.buffer.is_unit_full(), is_done) {
+                (false, true) => {}
+                _ if !self.may_seal() => return,
+                (true, _) => self.spill(),
+                (false, false) => self.seal(Reason::Size),
             }
         }
         if self.rest.is_empty() {
@@ -214,7 +227,7 @@ impl Pack {
         if self.buffer.is_empty() || !self.may_seal() || self.rewind_at.is_some() {
             return;
         }
-        let reason = if self.buffer.len() >= self.parts.hints.size.get() {
+        let reason = if self.buffer.len() >= self.buffer.size() {
             Reason::Size
         } else if self.is_drained_into_buffer() {
             Reason::Drain
@@ -232,9 +245,10 @@ impl Pack {
         self.rest.is_empty() && self.read_to >= below && self.buffer.first().is_some_and(|first| first < below)
     }
 
-    /// Producers are being refused. If it is the log that fills the share, sealing lets it forget.
+    /// Producers are being refused. If it is the log that fills the share, or a draft beside it, sealing lets it forget.
     fn make_room(&mut self) {
-        if self.parts.log.usage().bytes > self.parts.share.used() / 2 && self.seals.is_empty() {
+        let log_fills = self.parts.log.usage().bytes > self.parts.share.used() / 2;
+        if (log_fills || self.open.is_some()) && self.seals.is_empty() {
             self.seal(Reason::LogShare);
         }
     }
@@ -253,15 +267,41 @@ impl Pack {
         if self.buffer.is_empty() || self.rewind_at.is_some() {
             return;
         }
-        let held = self.buffer.take();
-        let mut grant = std::mem::replace(&mut self.buffer_grant, self.parts.account.nothing());
-        grant.sealing();
-        self.seals.spawn(Arc::clone(&self.parts.sealer).seal(held, grant, reason));
+        let (held, grant, sealer) = (self.buffer.take(), self.grant_for_seal(), Arc::clone(&self.parts.sealer));
+        match self.open.take() {
+            None => self.seals.spawn(sealer.seal(held, grant, reason)),
+            Some(open) => self.seals.spawn(sealer.seal_open(open, held, grant, reason)),
+        };
     }
 
-    async fn sealed(&mut self, (reason, result): Outcome) -> Result<(), LaneError> {
-        match result {
-            Ok(header) => {
+    /// Hands over what is buffered of a large batch.
+    fn spill(&mut self) {
+        let (raw, grant, sealer) = (self.buffer.take_unit(), self.grant_for_seal(), Arc::clone(&self.parts.sealer));
+        let open = self.open.get_or_insert_with(|| sealer.open(self.parts.account.nothing()));
+        self.seals.spawn(Arc::clone(&sealer).spill(open, raw, grant));
+    }
+
+    fn grant_for_seal(&mut self) -> Grant {
+        let mut grant = std::mem::replace(&mut self.buffer_grant, self.parts.account.nothing());
+        grant.sealing();
+        grant
+    }
+
+    /// Others need memory. A large batch hands over what it has, so that it can still become large; others are sealed.
+    fn give_way(&mut self) {
+        let spills = self.buffer.is_in_units()
+            && self.buffer.footprint() > 0
+            && self.parts.sealer.frees_by_spilling(self.open.as_ref());
+        if !spills {
+            self.seal(Reason::Pressure);
+        } else if self.rewind_at.is_none() {
+            self.spill();
+        }
+    }
+
+    async fn sealed(&mut self, outcome: Outcome) -> Result<(), LaneError> {
+        match outcome {
+            Outcome::Sealed(reason, Ok(header)) => {
                 crash::reach(Point::SealDurable);
                 debug!(batch = %header.batch, records = header.records, bytes = header.raw_bytes, reason = reason.as_str(), "sealed");
                 for span in header.pieces.spans() {
@@ -269,28 +309,41 @@ impl Pack {
                 }
                 self.parts.counters.sealed(reason);
                 self.no_room_wait = NO_ROOM_WAIT_MIN;
-                self.tell(Packed::Batch(Box::new(header))).await
+                self.resize(self.buffer.size() * 2);
+                self.tell(Packed::Batch(header)).await
             }
-            Err(error @ (SealError::NoSpace(_) | SealError::Crowded { .. } | SealError::NotCreated(_))) => {
+            Outcome::Spilled(Ok(())) | Outcome::Superseded => Ok(()),
+            Outcome::Sealed(_, Err(error)) | Outcome::Spilled(Err(error)) => self.failed(error),
+        }
+    }
+
+    fn failed(&mut self, error: SealError) -> Result<(), LaneError> {
+        match error {
+            SealError::NoSpace(_) | SealError::Crowded { .. } | SealError::NotCreated(_) => {
                 if self.rewind_at.is_none() {
                     warn!(%error, "no room on disk for a batch; packing waits");
                     self.rewind_at = Some(self.parts.clock.monotonic() + self.no_room_wait);
                     self.no_room_wait = (self.no_room_wait * 2).min(NO_ROOM_WAIT_MAX);
+                    let found_none = if self.open.is_some() { self.buffer.len() } else { self.buffer.size() };
+                    self.size_with_room = Some(found_none / 2);
                 }
                 Ok(())
             }
-            Err(error) => Err(LaneError::Outbox(error)),
+            SealError::HeaderTooLarge { .. } | SealError::Poisoned(_) => Err(LaneError::Outbox(error)),
         }
     }
 
     /// Drops what is buffered and goes back to the watermark: nothing is lost, as the log has all of it. Only while no
     /// seal is under way, whose records would be read once more.
-    fn rewind(&mut self) {
+    async fn rewind(&mut self) {
         for span in self.parts.again.take().spans() {
             self.parts.sealed.reopen(span);
         }
         self.rewind_at = None;
-        self.buffer = Buffer::new(self.parts.hints, self.parts.delimiter);
+        let size = self.size_with_room.take().unwrap_or(self.buffer.size());
+        self.abandon().await;
+        self.buffer = empty(&self.parts);
+        self.resize(size);
         self.buffer_grant.resize(0);
         self.rest.clear();
         self.rest_grant.resize(0);
@@ -299,6 +352,19 @@ impl Pack {
         }
         self.read_to = self.parts.sealed.watermark();
         self.reader = Some(self.parts.log.reader(self.read_to));
+    }
+
+    /// Has objects become so large, as far as the stream's own hint and what is sensible go.
+    fn resize(&mut self, bytes: u64) {
+        let most = self.parts.hints.size.get();
+        self.buffer.set_size(bytes.clamp(SHRUNK_BYTES_MIN.min(most), most));
+    }
+
+    /// Lets go of a large batch that is not sealed: its draft is removed.
+    async fn abandon(&mut self) {
+        if let Some(open) = self.open.take() {
+            finish(self.parts.pool.block(|| drop(open))).await;
+        }
     }
 
     fn read(&mut self, grant: Grant) {
@@ -394,6 +460,10 @@ impl Pack {
     async fn tell(&mut self, packed: Packed) -> Result<(), LaneError> {
         self.parts.out.send(packed).await.map_err(|_| LaneError::Ended("delivery loop"))
     }
+}
+
+fn empty(parts: &Parts) -> Buffer {
+    Buffer::new(parts.hints, parts.delimiter, parts.pool.blocks().chain())
 }
 
 /// The index of `position` in a frame that spans `span`.

@@ -1,10 +1,11 @@
 //! Where blocking and CPU-bound work runs, so that the async workers never do it.
 //!
 //! CPU work (encode, compress) gets as many threads as the machine has cores, for all streams together; what is
-//! over waits in order. File work gets a blocking thread each, as it mostly waits for the disk.
+//! over waits in order. Each gets a workspace, of which there are as many as cores: whatever threads come and go, what
+//! compressors keep is held once for each core. File work gets a blocking thread each, as it mostly waits for the disk.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,23 +14,30 @@ use hydrant_storage::outbox::Body;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinHandle};
 
+use crate::blocks::Blocks;
+use crate::encode::compress::Workspace;
+
 /// The pool of the process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Pool {
     cores: Arc<Semaphore>,
+    /// Those that are not at work. Whoever has a permit finds one, or makes it.
+    workspaces: Arc<Mutex<Vec<Workspace>>>,
+    blocks: Blocks,
     has_threads: bool,
 }
 
 impl Pool {
-    /// A pool that computes on `cores` threads at once.
-    pub fn new(cores: usize) -> Self {
-        Self { cores: Arc::new(Semaphore::new(cores.max(1))), has_threads: true }
+    /// A pool that computes on `cores` threads at once, and what it makes lies in `blocks`.
+    pub fn new(cores: usize, blocks: Blocks) -> Self {
+        let cores = Arc::new(Semaphore::new(cores.max(1)));
+        Self { cores, workspaces: Arc::default(), blocks, has_threads: true }
     }
 
     /// A pool that does everything in tasks of the runtime, so that a simulation decides what happens when: with a
     /// runtime of one thread, the same seed gives the same run.
-    pub fn without_threads() -> Self {
-        Self { has_threads: false, ..Self::new(1) }
+    pub fn without_threads(blocks: Blocks) -> Self {
+        Self { has_threads: false, ..Self::new(1, blocks) }
     }
 
     /// Whether work runs beside the runtime, as it should wherever somebody else waits for it.
@@ -37,13 +45,23 @@ impl Pool {
         self.has_threads
     }
 
+    /// The memory for records and what becomes of them.
+    pub fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+
     /// Runs CPU-bound work as soon as a core is free. Dropping the handle does not stop work that has begun.
-    pub fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    pub fn compute<T: Send + 'static>(&self, work: impl FnOnce(&mut Workspace) -> T + Send + 'static) -> JoinHandle<T> {
         let pool = self.clone();
         tokio::spawn(async move {
             let permit = Arc::clone(&pool.cores).acquire_owned().await; // never closed, so this is always a permit
+            let Self { workspaces, blocks, .. } = pool.clone();
             let done = pool.block(move || {
-                let result = work();
+                let free = || workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+                let kept = free().pop();
+                let mut workspace = kept.unwrap_or_else(|| Workspace::new(blocks));
+                let result = work(&mut workspace);
+                free().push(workspace);
                 drop(permit);
                 result
             });

@@ -1,6 +1,7 @@
 //! A whole lane over a real folder and a scripted store: what goes in by the log comes out once, whatever happens.
 
 mod disk;
+mod large;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -22,6 +23,7 @@ use super::Edges;
 use super::budget::Budget;
 use super::lane::{Lane, OpenLane};
 use super::pool::Pool;
+use crate::blocks::Blocks;
 use crate::config::spec::{DeadLetterSpec, Delimiter, Hints, ObjectsSpec, RetryFor, SinkSpec, StoreSpec, StreamSpec};
 use crate::encode::name::{ErrorPrefix, Prefix};
 use crate::streams::{Identity, LiveStream, State};
@@ -167,6 +169,8 @@ struct Setup {
     retry_for: RetryFor,
     primary: Arc<Store>,
     dead_letter: Arc<Store>,
+    compression: Compression,
+    memory: ByteSize,
     disk: ByteSize,
     files: Arc<dyn Files>,
     segment_bytes: ByteSize,
@@ -182,6 +186,8 @@ impl Setup {
             retry_for: RetryFor::Forever,
             primary,
             dead_letter: Store::good(),
+            compression: Compression::None,
+            memory: ByteSize::mib(64),
             disk: ByteSize::gib(1),
             files: Arc::new(RealFiles),
             segment_bytes: ByteSize::mib(1),
@@ -202,7 +208,7 @@ impl Setup {
                 kind: "file",
                 store: store.clone(),
                 prefix: Prefix::parse("").unwrap(),
-                compression: Compression::None,
+                compression: self.compression,
                 delimiter: Delimiter::Newline,
                 encryption: hydrant_sinks::Encryption::StoreDefault,
             }),
@@ -225,7 +231,7 @@ impl Setup {
             clock,
             entropy: Arc::new(Seeded { state: AtomicU64::new(seed), trap: Arc::clone(&self.trap) }),
             files: Arc::clone(&self.files),
-            pool: Pool::new(2),
+            pool: Pool::new(2, Blocks::new(ByteSize::mib(64))),
         };
         let share = Space::new(self.disk).share(self.disk);
         let open = OpenLane::open("web", dir, &share, &edges).unwrap();
@@ -256,7 +262,7 @@ impl Setup {
             primary: Arc::clone(&self.primary) as _,
             dead_letter: Arc::clone(&self.dead_letter) as _,
             share,
-            account: Arc::new(Budget::new(ByteSize::mib(64)).account()),
+            account: Arc::new(Budget::new(self.memory).account()),
             health: Arc::clone(stream.health()),
             counters: Arc::clone(stream.counters()),
             log_full: Arc::clone(stream.log_full()),

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hydrant::assemble::{Node, Stores, assemble};
+use hydrant::blocks::Blocks;
 use hydrant::config::spec::{RetryFor, Spec, StoreSpec};
 use hydrant::stream::Edges;
 use hydrant::stream::pool::Pool;
@@ -320,7 +321,7 @@ impl Simulation {
                 clock,
                 entropy: Random::new(self.world.random.next()),
                 files: Arc::new(self.files.clone()),
-                pool: Pool::without_threads(),
+                pool: Pool::without_threads(Blocks::new(ByteSize::mib(64))),
             };
             match self.start(&edges) {
                 Ok(node) => self.work(&node, length, ending).await,

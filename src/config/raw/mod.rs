@@ -75,7 +75,6 @@ impl RawConfig {
             .collect();
         if let Some(server) = &server {
             stores.warn_of_data_folder(server, &mut found.problems);
-            warn_of_small_memory(server, &streams, &mut found.warnings);
         }
         if count == streams.len() {
             stores.warn_of_unused(&streams, &mut found.warnings);
@@ -148,20 +147,6 @@ impl Stores {
                 "remove it, or name it in a `sink` or a `dead_letter`",
             );
         }
-    }
-}
-
-/// Buffers that cannot fill up are sealed early; that works, but the objects are not of the size that was asked for.
-fn warn_of_small_memory(server: &ServerSpec, streams: &BTreeMap<String, StreamSpec>, warnings: &mut Problems) {
-    for (name, stream) in streams.iter().filter(|(_, stream)| stream.hints.size > server.memory) {
-        warnings.add_with_hint(
-            DocPath::root().field("streams").field(name.as_str()).field("hints").field("size"),
-            format!(
-                "{} does not fit into `server.memory` of {}, so objects will be smaller",
-                stream.hints.size, server.memory
-            ),
-            "raise `server.memory`, or lower the size",
-        );
     }
 }
 

@@ -2,6 +2,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::Command;
 
+use ::zstd::zstd_safe;
 use hydrant_core::compression::ZstdLevel;
 use hydrant_kit::lines::Lines;
 use hydrant_kit::random::Random;
@@ -49,10 +50,10 @@ fn read_back(object: &[Bytes], compression: Compression) -> Vec<u8> {
             assert!(decoder.into_inner().is_empty(), "bytes behind the member");
         }
         Compression::Zstd(_) => {
-            assert_eq!(zstd::zstd_safe::find_frame_compressed_size(&object), Ok(object.len()), "one frame");
-            let said = zstd::zstd_safe::get_frame_content_size(&object).unwrap();
-            raw = zstd::stream::decode_all(object.as_slice()).unwrap();
-            assert_eq!(said, Some(raw.len() as u64), "the frame says how much it holds");
+            assert_eq!(zstd_safe::find_frame_compressed_size(&object), Ok(object.len()), "one frame");
+            let said = zstd_safe::get_frame_content_size(&object).unwrap();
+            raw = ::zstd::stream::decode_all(object.as_slice()).unwrap();
+            assert!(said.is_none_or(|said| said == raw.len() as u64), "a frame that says how much it holds is right");
         }
     }
     raw
@@ -69,26 +70,37 @@ fn objects_of_any_small_size_are_read_back_as_they_were() {
     }
 }
 
+fn workspace() -> Workspace {
+    Workspace::new(Blocks::new(ByteSize::mib(4)))
+}
+
 #[test]
-fn objects_around_the_borders_of_chunks_are_read_back_as_they_were() {
-    let fast = Compression::Gzip(GzipLevel::Fast);
-    for (border, compression) in
-        [(WHOLE_BYTES_MAX, gzip()), (WHOLE_BYTES_MAX + CHUNK_BYTES, gzip()), (CHUNK_BYTES, fast)]
-    {
+fn objects_around_the_borders_of_units_are_read_back_as_they_were() {
+    for border in [UNIT_BYTES, 3 * UNIT_BYTES, WHOLE_BYTES_MAX] {
         for len in [border - 1, border, border + 1] {
             let raw = raw(2, len);
-            let object = compress(raw.clone(), compression);
-            assert!(read_back(&object, compression) == raw.concat(), "{len} bytes, {compression:?}");
+            for compression in settings().into_iter().filter(|it| *it != Compression::Gzip(GzipLevel::Class(9))) {
+                let object = in_units(&raw, compression, &mut workspace());
+                assert!(read_back(&object, compression) == raw.concat(), "{len} bytes, {compression:?}");
+            }
         }
     }
 }
 
 #[test]
-fn an_object_is_cut_into_chunks_only_above_the_limit() {
-    let tasks = |len| plan(vec![Bytes::from(vec![0; len])], gzip()).len();
-    assert_eq!(tasks(0), 1);
-    assert_eq!(tasks(WHOLE_BYTES_MAX), 1);
-    assert_eq!(tasks(WHOLE_BYTES_MAX + 1), 5);
+fn a_zstd_frame_that_is_made_whole_says_how_much_it_holds() {
+    let object = whole(raw(2, 100_000), Compression::Zstd(ZstdLevel::DEFAULT), &mut workspace());
+    assert_eq!(zstd_safe::get_frame_content_size(&object.concat()).unwrap(), Some(100_000));
+}
+
+#[test]
+fn only_zstd_keeps_much_between_units() {
+    for compression in settings() {
+        let mut back = Back::new(compression);
+        back.add(Front::new(compression).unit(raw(2, UNIT_BYTES)).run(&mut workspace()), &workspace());
+        let expected = if matches!(compression, Compression::Zstd(_)) { 500_000..2_000_000 } else { 0..1 };
+        assert!(expected.contains(&back.footprint()), "{compression:?}: {}", back.footprint());
+    }
 }
 
 #[test]
@@ -100,42 +112,46 @@ fn no_compression_copies_nothing() {
 }
 
 #[test]
-fn tasks_may_run_in_any_order_and_on_any_thread() {
-    let raw = raw(3, WHOLE_BYTES_MAX + 3 * CHUNK_BYTES);
-    let alone = compress(raw.clone(), gzip());
-    let mut tasks = plan(raw, gzip());
-    tasks.reverse();
-    let threads: Vec<_> = tasks.into_iter().map(|task| std::thread::spawn(move || task.run())).collect();
-    let mut done: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
-    done.reverse();
-    assert!(join(done) == alone);
+fn units_may_be_compressed_in_any_order_and_on_any_thread() {
+    let raw = raw(3, 5 * UNIT_BYTES);
+    let alone = in_units(&raw, gzip(), &mut workspace());
+    let (mut front, mut back) = (Front::new(gzip()), Back::new(gzip()));
+    let mut units: Vec<_> = cut(&raw, UNIT_BYTES).into_iter().map(|raw| front.unit(raw)).collect();
+    units.reverse();
+    let run = |unit: Unit| std::thread::spawn(|| unit.run(&mut workspace()));
+    let threads: Vec<_> = units.into_iter().map(run).collect();
+    let mut made: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    made.reverse();
+    let mut object: Vec<Bytes> = made.into_iter().flat_map(|made| back.add(made, &workspace())).collect();
+    object.extend(back.finish(&workspace()));
+    assert!(object == alone);
 }
 
-/// What a thread keeps between objects must not show in the next one.
+/// What a workspace keeps between objects must not show in the next one.
 #[test]
 fn the_same_bytes_come_out_for_the_same_bytes_whatever_came_before() {
     let (small, large) = (raw(4, 10_000), raw(5, 3_000_000));
+    let used = &mut workspace();
     for compression in settings() {
-        let fresh = || {
-            let small = small.clone();
-            std::thread::spawn(move || compress(small, compression)).join().unwrap()
-        };
-        let first = fresh();
-        assert_eq!(fresh(), first, "{compression:?}");
-        compress(large.clone(), compression);
-        assert_eq!(compress(small.clone(), compression), first, "{compression:?}");
+        for make in
+            [whole, |raw: Vec<Bytes>, compression, workspace: &mut Workspace| in_units(&raw, compression, workspace)]
+        {
+            let first = make(small.clone(), compression, &mut workspace());
+            make(large.clone(), compression, used);
+            assert_eq!(make(small.clone(), compression, used), first, "{compression:?}");
+        }
     }
 }
 
 #[test]
 fn gzip_is_no_larger_than_zlib_makes_it_and_more_work_makes_less_bytes() {
     let (mut lines, mut logs) = (Lines::new(6, 1024), Vec::new());
-    while logs.len() < 18 << 20 {
+    while logs.len() < 10 << 20 {
         lines.write(&mut logs);
     }
     // Sizes of zlib itself against its level 6, in per mille, from the table at the top of `compress.rs`.
     let zlib = [1252, 1213, 1185, 1103, 1036, 1000, 991, 967, 964];
-    for len in [4 << 20, 18 << 20] {
+    for len in [4 << 20, 10 << 20] {
         let raw = vec![Bytes::copy_from_slice(&logs[..len])];
         let size = |level| compress(raw.clone(), Compression::Gzip(level)).iter().map(Bytes::len).sum::<usize>();
         let six = size(GzipLevel::DEFAULT);
@@ -153,7 +169,7 @@ fn gzip_is_no_larger_than_zlib_makes_it_and_more_work_makes_less_bytes() {
 fn write_samples(folder: &Path) {
     let fast = Compression::Gzip(GzipLevel::Fast);
     for compression in [fast, gzip(), Compression::Zstd(ZstdLevel::DEFAULT)] {
-        for len in [0, 1, CHUNK_BYTES + 1, WHOLE_BYTES_MAX, WHOLE_BYTES_MAX + 1] {
+        for len in [0, 1, UNIT_BYTES + 1, WHOLE_BYTES_MAX, WHOLE_BYTES_MAX + 1] {
             let raw = raw(7, len);
             let level = if compression == fast { "fast-" } else { "" };
             let path = folder.join(format!("{level}{len}{}", compression.extension()));
@@ -194,15 +210,20 @@ fn foreign_readers_read_what_was_written_to_its_end() {
 }
 
 proptest! {
-    /// Chunks of any length, begun in the middle of anything, make one member with the right checksum and length.
+    /// Units of any length, begun in the middle of anything, make one member with the right checksum and length.
     #[test]
-    fn joined_chunks_are_one_member_of_all_bytes(
-        seed: u64, len in 0_usize..200_000, chunk_bytes in 1_usize..80_000, class in 0_u8..=9,
+    fn joined_units_are_one_member_of_all_bytes(
+        seed: u64, len in 0_usize..200_000, unit_bytes in 1_usize..80_000, class in 0_u8..=9,
     ) {
         let level = if class == 0 { GzipLevel::Fast } else { GzipLevel::Class(class) };
-        let raw = raw(seed, len);
-        let work = gzip_chunks(&raw, chunk_bytes.max(len / 200), level);
-        let object = join(work.into_iter().map(|work| Task(work).run()));
+        let (raw, workspace) = (raw(seed, len), &mut workspace());
+        let (mut front, mut back) = (Front::new(Compression::Gzip(level)), Back::new(Compression::Gzip(level)));
+        let mut object = Vec::new();
+        for raw in cut(&raw, unit_bytes.max(len / 200)) {
+            let made = front.unit(raw).run(workspace);
+            object.extend(back.add(made, workspace));
+        }
+        object.extend(back.finish(workspace));
         prop_assert!(read_back(&object, gzip()) == raw.concat());
         let trailer = object.concat().split_off(object.concat().len() - 8);
         prop_assert_eq!(&trailer[..4], libdeflater::crc32(&raw.concat()).to_le_bytes());

@@ -194,7 +194,12 @@ fn only_a_failed_write_or_fsync_of_an_opening_is_poison() {
             let files = base.fork(nth);
             let clock = Arc::new(RuntimeClock(runtime.block_on(async { tokio::time::Instant::now() })));
             let entropy = Arc::new(Seeded::new(nth));
-            let edges = Edges { clock, entropy, files: Arc::new(files.clone()), pool: Pool::new(1) };
+            let edges = Edges {
+                clock,
+                entropy,
+                files: Arc::new(files.clone()),
+                pool: Pool::new(1, Blocks::new(ByteSize::mib(64))),
+            };
             let before = files.count(op);
             files.fail(op, nth, Times::Once, ErrorKind::Other);
             let opened =

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hydrant_core::BatchId;
 
-use super::format::{Damage, HEAD_BYTES, Head, as_u64};
+use super::format::{BODY_AT, Damage, HEAD_BYTES, Head, as_u64};
 use super::header::Header;
 use crate::fields::crc32c;
 use crate::files::{File, Files};
@@ -73,7 +73,7 @@ fn read_header(file: &dyn File, file_bytes: u64, batch: BatchId) -> io::Result<R
         Ok(head) => head,
         Err(damage) => return Ok(Err(damage)),
     };
-    let Some(bytes) = read_part(file, as_u64(HEAD_BYTES), as_u64(head.header_bytes), file_bytes)? else {
+    let Some(bytes) = read_part(file, head.header_at(), as_u64(head.header_bytes), file_bytes)? else {
         return Ok(Err(Damage::Length { expected: head.file_bytes(), found: file_bytes }));
     };
     Ok(head.header(&bytes).and_then(
@@ -110,7 +110,7 @@ impl Body {
         let first_block = offset / block_bytes;
         let from = first_block * block_bytes;
         let upto = end.next_multiple_of(block_bytes).min(head.body_bytes);
-        let blocks = read_part(&**file, head.body_at() + from, upto - from, u64::MAX)?
+        let blocks = read_part(&**file, BODY_AT + from, upto - from, u64::MAX)?
             .ok_or(Damage::Length { expected: head.file_bytes(), found: file.len()? })?;
         for (number, block) in (first_block..).zip(blocks.chunks(head.block_bytes as usize)) {
             let expected = usize::try_from(number).ok().and_then(|number| crcs.get(number));

@@ -1,14 +1,15 @@
-//! Layout of a batch file: head, header, body, block table. Pure; `docs/formats/outbox.md` has the byte tables.
+//! Layout of a batch file: head, body, block table, header. Pure; `docs/formats/outbox.md` has the byte tables.
 //!
 //! ```text
-//!   ┌──────┬──────────┬──────────────────────────────┬─────────────┐
-//!   │ head │ header   │ body: blocks of 256 KiB      │ block table │
-//!   └──────┴──────────┴──────────────────────────────┴─────────────┘
-//!     32 B   CRC: head  CRCs: block table              CRC: its own
+//!   ┌──────┬──────────────────────────────┬─────────────┬──────────┐
+//!   │ head │ body: blocks of 256 KiB      │ block table │ header   │
+//!   └──────┴──────────────────────────────┴─────────────┴──────────┘
+//!     32 B   CRCs: block table              CRC: its own  CRC: head
 //! ```
 //!
-//! The table stands behind the body, so that a body can be written before all of it is known. Its CRC starts from
-//! the head's, so a table of another batch never fits.
+//! Table and header stand behind the body, so that a body can be written before all of it is known, and before it is
+//! known which records it holds; the head, at a fixed place and of a fixed length, is written last. The CRC of the
+//! table starts from the head's, so a table of another batch never fits.
 
 use std::io;
 
@@ -27,8 +28,10 @@ pub const BLOCK_BYTES: u32 = 256 << 10;
 pub const HEADER_BYTES_MAX: usize = 64 << 20;
 
 pub(crate) const HEAD_BYTES: usize = 32;
+/// Where the body starts.
+pub(crate) const BODY_AT: u64 = HEAD_BYTES as u64;
 const MAGIC: [u8; 8] = *b"HYDBATCH";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const TABLE_CRC_BYTES: u64 = 4;
 
 /// Why a batch file is not what was written.
@@ -135,17 +138,12 @@ impl Head {
         if head.block_bytes != BLOCK_BYTES || head.body_bytes > 1 << 48 { Err(Damage::Head) } else { Ok(head) }
     }
 
-    /// Checks and reads the header that follows the head.
+    /// Checks and reads the header.
     pub(crate) fn header(&self, bytes: &[u8]) -> Result<Header, Damage> {
         if self.checksum(bytes) != self.crc {
             return Err(Damage::HeadChecksum);
         }
         Header::decode(bytes).map_err(Damage::Header)
-    }
-
-    /// Where the body starts.
-    pub(crate) fn body_at(&self) -> u64 {
-        as_u64(HEAD_BYTES) + as_u64(self.header_bytes)
     }
 
     pub(crate) fn blocks(&self) -> u64 {
@@ -154,21 +152,26 @@ impl Head {
 
     /// Where the block table starts.
     pub(crate) fn table_at(&self) -> u64 {
-        self.body_at() + self.body_bytes
+        BODY_AT + self.body_bytes
     }
 
     pub(crate) fn table_bytes(&self) -> u64 {
         self.blocks() * 4 + TABLE_CRC_BYTES
     }
 
-    /// How long the whole file is.
-    pub(crate) fn file_bytes(&self) -> u64 {
+    /// Where the header starts.
+    pub(crate) fn header_at(&self) -> u64 {
         self.table_at() + self.table_bytes()
     }
 
-    /// The block table for a body given in parts.
-    pub(crate) fn table(&self, body: &[Bytes]) -> Vec<u8> {
-        let mut table: Vec<u8> = block_crcs(body, self.block_bytes).into_iter().flat_map(u32::to_le_bytes).collect();
+    /// How long the whole file is.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.header_at() + as_u64(self.header_bytes)
+    }
+
+    /// The block table of a body whose blocks have these CRCs.
+    pub(crate) fn table(&self, crcs: &[u32]) -> Vec<u8> {
+        let mut table: Vec<u8> = crcs.iter().flat_map(|crc| crc.to_le_bytes()).collect();
         let crc = crc32c([self.crc.to_le_bytes().as_slice(), &table]);
         table.extend_from_slice(&crc.to_le_bytes());
         table
@@ -185,29 +188,50 @@ impl Head {
     }
 }
 
-/// A CRC for each block of a body whose parts are cut anywhere.
-fn block_crcs(body: &[Bytes], block_bytes: u32) -> Vec<u32> {
-    let block_bytes = block_bytes as usize;
-    let mut crcs = Vec::new();
-    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
-    let mut room = block_bytes;
-    for part in body {
-        let mut rest: &[u8] = part;
+/// A CRC for each block of a body that comes in parts, which are cut anywhere.
+#[derive(Debug)]
+pub(crate) struct BlockCrcs {
+    crcs: Vec<u32>,
+    digest: Digest,
+    room: usize,
+}
+
+impl BlockCrcs {
+    pub(crate) fn new() -> Self {
+        Self { crcs: Vec::new(), digest: Digest::new(CrcAlgorithm::Crc32Iscsi), room: BLOCK_BYTES as usize }
+    }
+
+    /// Those of all these parts.
+    pub(crate) fn of(body: &[Bytes]) -> Vec<u32> {
+        let mut crcs = Self::new();
+        for part in body {
+            crcs.add(part);
+        }
+        crcs.finish()
+    }
+
+    /// Takes the next part.
+    pub(crate) fn add(&mut self, part: &[u8]) {
+        let mut rest = part;
         while !rest.is_empty() {
-            let (now, later) = rest.split_at(rest.len().min(room));
-            digest.update(now);
-            room -= now.len();
+            let (now, later) = rest.split_at(rest.len().min(self.room));
+            self.digest.update(now);
+            self.room -= now.len();
             rest = later;
-            if room == 0 {
-                crcs.push(low_half(digest.finalize_reset()));
-                room = block_bytes;
+            if self.room == 0 {
+                self.crcs.push(low_half(self.digest.finalize_reset()));
+                self.room = BLOCK_BYTES as usize;
             }
         }
     }
-    if room < block_bytes {
-        crcs.push(low_half(digest.finalize()));
+
+    /// All of them, the last block's too, which may be short.
+    pub(crate) fn finish(mut self) -> Vec<u32> {
+        if self.room < BLOCK_BYTES as usize {
+            self.crcs.push(low_half(self.digest.finalize()));
+        }
+        self.crcs
     }
-    crcs
 }
 
 pub(crate) fn as_u64(len: usize) -> u64 {

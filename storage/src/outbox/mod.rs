@@ -4,6 +4,7 @@
 //!
 //! ```text
 //!   seal:    take space ─> create ID.tmp ─> allocate ─> write ─> fsync ─> rename to ID.batch ─> fsync folder
+//!   draft:   the same, but the body is written while it comes into being, and space is taken in steps
 //!   settle:                                               unlink ID.batch ─> (later) fsync folder
 //!   open:    remove *.tmp ─> fsync folder ─> read every header
 //! ```
@@ -13,6 +14,7 @@
 //! retries a failed write: the first one poisons it for this process, while what lies in it can still be read.
 
 mod body;
+mod draft;
 mod format;
 mod header;
 mod reserve;
@@ -32,11 +34,12 @@ use bytes::Bytes;
 use hydrant_core::{BatchId, Clock, Position, Timestamp};
 
 pub use self::body::Body;
+pub use self::draft::Draft;
 pub use self::format::{BLOCK_BYTES, Damage, HEADER_BYTES_MAX};
 pub use self::header::{Content, Header, SinkMark, Summary};
 
 use self::body::Opened;
-use self::format::{Head, as_u64};
+use self::format::{BlockCrcs, Head, as_u64};
 use self::reserve::Reserve;
 use crate::crash::{self, Point, Slip};
 use crate::files::{File, Files};
@@ -215,9 +218,9 @@ impl Outbox {
             return Err(SealError::HeaderTooLarge { bytes: header_bytes.len() });
         }
         let head = Head::new(&header_bytes, body.iter().map(|part| as_u64(part.len())).sum());
-        let (start, table) = (head.encode(), head.table(body));
-        let parts = [start.as_slice(), &header_bytes].into_iter().chain(body.iter().map(|part| &**part));
-        let parts: Vec<IoSlice<'_>> = parts.chain([table.as_slice()]).map(IoSlice::new).collect();
+        let (start, table) = (head.encode(), head.table(&BlockCrcs::of(body)));
+        let parts = [start.as_slice()].into_iter().chain(body.iter().map(|part| &**part));
+        let parts: Vec<IoSlice<'_>> = parts.chain([table.as_slice(), &header_bytes]).map(IoSlice::new).collect();
         let bytes = head.file_bytes();
         inner.begin(claim)?;
         let sealed = inner
@@ -233,6 +236,11 @@ impl Outbox {
         }
         drop(counts);
         sealed
+    }
+
+    /// Begins a batch whose body comes into being bit by bit. Nothing is written before its first bytes.
+    pub fn draft(&self, batch: BatchId, claim: Claim) -> Draft {
+        Draft::new(Arc::clone(&self.inner), batch, claim)
     }
 
     /// The body of a batch.
@@ -382,7 +390,7 @@ impl Inner {
 
     /// From nothing to a durable file of this batch.
     fn write(&self, batch: BatchId, parts: &[IoSlice<'_>], bytes: u64, claim: Claim) -> Result<(), SealError> {
-        let temporary = format!("{batch}{TEMPORARY}");
+        let temporary = temporary_name(batch);
         let file = match self.allocated(&temporary, bytes, claim) {
             Err(SealError::NoSpace(full)) if claim == Claim::Owed => {
                 self.reserve.turn_into(&self.folder, &temporary, bytes)?.ok_or(full)?
@@ -403,14 +411,16 @@ impl Inner {
             slip::name_later(&self.folder, batch);
             return Ok(());
         }
-        let durable = || {
-            self.folder.sync_file(&*file)?;
-            crash::reach(Point::SealSynced);
-            self.folder.rename(&temporary, &file_name(batch))?;
-            crash::reach(Point::SealNamed);
-            self.folder.sync()
-        };
-        durable().map_err(SealError::Poisoned)
+        self.make_durable(&*file, batch).map_err(SealError::Poisoned)
+    }
+
+    /// From a finished temporary file to a batch.
+    fn make_durable(&self, file: &dyn File, batch: BatchId) -> Result<(), Arc<io::Error>> {
+        self.folder.sync_file(file)?;
+        crash::reach(Point::SealSynced);
+        self.folder.rename(&temporary_name(batch), &file_name(batch))?;
+        crash::reach(Point::SealNamed);
+        self.folder.sync()
     }
 
     /// A new file with room for `bytes` bytes, or nothing.
@@ -532,6 +542,10 @@ fn with_body(files: &dyn Files, dir: &Path, name: String, file: Found) -> io::Re
         None => Found::Whole { summary, bytes },
         Some(why) => Found::Damaged { name, batch: Some(summary.batch), bytes, summary: Some(summary), why },
     })
+}
+
+fn temporary_name(batch: BatchId) -> String {
+    format!("{batch}{TEMPORARY}")
 }
 
 pub(crate) fn file_name(batch: BatchId) -> String {

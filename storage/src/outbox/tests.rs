@@ -425,8 +425,7 @@ fn a_batch_file_cut_anywhere_or_too_long_is_detected() {
 fn a_damaged_block_is_named_and_the_others_can_be_read() {
     let base = SimFiles::new(1);
     drop(sealed(&base, 1, 600_000));
-    let body_at = base.bytes(&path(1)).len() - 600_000 - 16;
-    base.damage(&path(1), |bytes| bytes[body_at + 300_000] ^= 1);
+    base.damage(&path(1), |bytes| bytes[32 + 300_000] ^= 1);
     let (outbox, found) = open(&base);
     assert_eq!(batches(&found), [header(1).batch], "an open does not read bodies");
     let read = outbox.body(header(1).batch).unwrap();
@@ -442,9 +441,9 @@ fn swapped_blocks_and_tables_of_other_batches_are_detected() {
     drop(sealed(&base, 1, 600_000));
     drop(sealed(&other, 2, 600_000));
     let other = other.bytes(&path(2));
-    let body_at = other.len() - 600_000 - 16;
-    read_after(&base, |bytes| bytes[body_at..body_at + 524_288].rotate_left(262_144)).unwrap_err();
-    read_after(&base, |bytes| bytes[body_at..].copy_from_slice(&other[body_at..])).unwrap_err();
+    read_after(&base, |bytes| bytes[32..32 + 524_288].rotate_left(262_144)).unwrap_err();
+    let body_and_table = 32..32 + 600_000 + 16;
+    read_after(&base, |bytes| bytes[body_and_table.clone()].copy_from_slice(&other[body_and_table])).unwrap_err();
 }
 
 #[test]
@@ -457,10 +456,11 @@ fn a_file_under_another_batchs_name_is_damage() {
 }
 
 #[test]
-fn a_header_that_is_whole_is_kept_when_the_rest_is_gone() {
+fn a_header_that_is_whole_is_kept_when_the_rest_is_not() {
     let files = SimFiles::new(1);
     drop(sealed(&files, 1, 300));
-    files.damage(&path(1), |bytes| bytes.truncate(bytes.len() - 100));
+    let table_at = 32 + 300;
+    files.damage(&path(1), |bytes| bytes[table_at] ^= 1);
     assert!(matches!(&open(&files).1[..], [Found::Damaged { summary: Some(found), .. }] if *found == header(1).into()));
 }
 
@@ -468,7 +468,7 @@ fn a_header_that_is_whole_is_kept_when_the_rest_is_gone() {
 fn a_damaged_batch_can_be_set_aside_and_goes_on_taking_space() {
     let files = SimFiles::new(1);
     drop(sealed(&files, 1, 300));
-    files.damage(&path(1), |bytes| bytes[40] ^= 1);
+    files.damage(&path(1), |bytes| bytes[20] ^= 1);
     let share = share(ByteSize::mib(1));
     let (outbox, _) = open_with(&files, Arc::clone(&share));
     outbox.set_aside(header(1).batch).unwrap();

@@ -364,14 +364,14 @@ fn right_batch(bytes: &mut [u8]) {
     if bytes.len() < 32 {
         return;
     }
-    let body = 32 + u32_at(bytes, 12);
-    // Samples are shorter than a block, so there is one.
-    let end = bytes.len() - 8;
-    if body > end {
+    // Samples are shorter than a block, so there is one checksum of the body, and then that of all checksums.
+    let header = bytes.len().checked_sub(u32_at(bytes, 12));
+    let (Some(header), Some(end)) = (header, header.and_then(|header| header.checked_sub(8))) else { return };
+    if end < 32 {
         return;
     }
-    put_u32(bytes, 28, crc(&[&bytes[..28], &bytes[32..body]]));
-    put_u32(bytes, end, crc(&[&bytes[body..end]]));
+    put_u32(bytes, 28, crc(&[&bytes[..28], &bytes[header..]]));
+    put_u32(bytes, end, crc(&[&bytes[32..end]]));
     put_u32(bytes, end + 4, crc(&[&bytes[28..32], &bytes[end..end + 4]]));
 }
 
