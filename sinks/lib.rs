@@ -19,7 +19,7 @@ pub enum StoreConfig {
     File(hydrant_sink_file::StoreConfig),
     /// S3, MinIO and others that speak its protocol.
     #[cfg(feature = "s3")]
-    S3(hydrant_sink_s3::StoreConfig),
+    S3(Box<hydrant_sink_s3::StoreConfig>),
 }
 
 /// How the store encrypts objects at rest, asked for with each object.
@@ -120,6 +120,16 @@ impl StoreConfig {
             Self::File(_) => "file",
             #[cfg(feature = "s3")]
             Self::S3(_) => "s3",
+        }
+    }
+
+    /// Whether objects here are encrypted with a key of ours, so that a sink can ask for no other encryption.
+    pub fn has_customer_key(&self) -> bool {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File(_) => false,
+            #[cfg(feature = "s3")]
+            Self::S3(config) => config.encryption.is_some(),
         }
     }
 

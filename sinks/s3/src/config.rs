@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize};
 /// their own documentation uses.
 const REGION_OF_ENDPOINTS: &str = "us-east-1";
 
+/// Length of a customer's key. Source: Amazon S3 User Guide, "Using server-side encryption with customer-provided
+/// keys": AES-256 is the only cipher.
+const CUSTOMER_KEY_BYTES: usize = 32;
+
 /// A bucket in S3 or a store that speaks its protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "S3Store", deny_unknown_fields)]
@@ -45,6 +49,18 @@ pub struct StoreConfig {
     /// A PEM file of certificate authorities to trust beside those of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
+    /// Encryption by the store with a key that it does not keep (SSE-C). Needs https.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<CustomerEncryption>,
+}
+
+/// Encryption by the store with a key that comes with each request and that it does not keep. Without the key nobody
+/// reads the objects again, the store's owner included.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct CustomerEncryption {
+    /// The key: 32 bytes, in base64.
+    pub customer_key: SecretRef,
 }
 
 /// Records of a stream as objects in a bucket.
@@ -86,10 +102,26 @@ impl StoreConfig {
         self.validate_bucket(&at.field("bucket"), problems);
         self.validate_address(at, problems);
         self.validate_credentials(at, secrets, problems);
+        self.validate_encryption(&at.field("encryption").field("customer_key"), secrets, problems);
         for (name, value) in [("profile", &self.profile), ("ca_file", &self.ca_file)] {
             if value.as_deref() == Some("") {
                 problems.add(at.field(name), format!("{name} is empty"));
             }
+        }
+    }
+
+    /// The key that the store encrypts with, in base64, if it does so with one of ours.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub(crate) fn customer_key(&self, secrets: &dyn Secrets) -> Result<Option<String>, String> {
+        let Some(CustomerEncryption { customer_key }) = &self.encryption else { return Ok(None) };
+        let secret = secrets.resolve(customer_key)?;
+        let key = base64_simd::STANDARD.decode_to_vec(secret.expose()).unwrap_or_default();
+        if key.len() == CUSTOMER_KEY_BYTES {
+            Ok(Some(secret.expose().to_owned()))
+        } else {
+            Err(format!("{customer_key} does not hold {CUSTOMER_KEY_BYTES} bytes in base64"))
         }
     }
 
@@ -141,6 +173,20 @@ impl StoreConfig {
                 );
             }
             _ => {}
+        }
+    }
+
+    fn validate_encryption(&self, at: &DocPath, secrets: &dyn Secrets, problems: &mut Problems) {
+        if let Err(reason) = self.customer_key(secrets) {
+            problems.add_with_hint(at.clone(), reason, "make one with: head -c 32 /dev/urandom | base64");
+        }
+        let is_plain = self.endpoint.as_ref().is_some_and(|endpoint| !endpoint.starts_with("https://"));
+        if self.encryption.is_some() && is_plain {
+            problems.add_with_hint(
+                at.clone(),
+                "the key would cross the network in the clear",
+                "use an endpoint with https://",
+            );
         }
     }
 

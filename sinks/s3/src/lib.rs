@@ -1,15 +1,17 @@
-//! Objects in S3, MinIO and other stores that speak its protocol: one `PutObject` for each, which a store takes
-//! whole or not at all.
+//! Objects in S3, MinIO and other stores that speak its protocol: one `PutObject` for each, or one upload in parts for
+//! a large one, which a store takes whole or not at all.
 //!
 //! [`S3Sink`] places, [`S3Source`] reads back. `object_store` shapes the requests; they are signed and sent by
 //! `transport`, through the one client of `hydrant-outbound`, which neither retries nor follows redirects. What is
 //! promised and when, is in this folder's `README.md`.
 //!
-//! Limits: an object has at most 5 GiB, S3's own limit for one request. There is no multipart upload.
+//! Limits: an object has at most 5 GiB.
 
 pub mod config;
 
 mod sink;
+
+mod multipart;
 
 mod source;
 
@@ -21,7 +23,7 @@ mod credentials;
 
 mod wire;
 
-pub use config::{SinkConfig, Sse, StoreConfig};
+pub use config::{CustomerEncryption, SinkConfig, Sse, StoreConfig};
 pub use sink::S3Sink;
 pub use source::S3Source;
 

@@ -1,4 +1,4 @@
-//! Places objects: one conditional `PutObject`, and what its answer means.
+//! Places objects: one conditional `PutObject`, or for large ones a conditional upload in parts, and what the answer means.
 //!
 //! In: an object. Out: a verdict. The body is read twice, once for the hash that the signature covers and once while
 //! it is sent, and never lies in memory as a whole.
@@ -22,11 +22,12 @@ use object_store::path::Path;
 use object_store::{Attribute, Attributes, ObjectStore, PutMode, PutOptions, PutPayload};
 
 use crate::config::{Sse, StoreConfig};
+use crate::multipart::{self, Sizes};
 use crate::store::{Patience, Store};
 use crate::transport::{Exchange, Outcome, Upload};
 use crate::wire::{self, Judgement, check_key};
 
-/// Most bytes in one upload. Source: Amazon S3 API reference, `PutObject`.
+/// Most bytes of an object. Source: Amazon S3 API reference, `PutObject`; in parts it could be more.
 const BODY_BYTES_MAX: ByteSize = ByteSize::gib(5);
 
 /// Attempts at once. Each holds two or three parts of 256 KiB; the store's own limit is far above (3,500 puts a
@@ -37,14 +38,17 @@ const ATTEMPTS_MAX: u32 = 32;
 const HASHED_BYTES: usize = 256 << 10;
 
 /// Most bytes of an answer. An upload's has a few hundred.
-const ANSWER_BYTES_MAX: usize = 1 << 20;
+pub(crate) const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// Places objects in a bucket.
 #[derive(Debug)]
 pub struct S3Sink {
-    store: Store,
-    /// Whether uploads say `If-None-Match: *`. Not every store knows that.
+    store: Arc<Store>,
+    sizes: Sizes,
+    /// Whether uploads in one request say `If-None-Match: *`. Not every store knows that.
     is_conditional: AtomicBool,
+    /// The same of uploads in parts: a store may know one and not the other.
+    is_completion_conditional: AtomicBool,
 }
 
 impl S3Sink {
@@ -53,16 +57,22 @@ impl S3Sink {
     /// # Errors
     /// A sentence for the operator: a secret that is missing, a file of authorities that cannot be read.
     pub fn new(config: &StoreConfig, sse: &Sse, secrets: &dyn Secrets) -> Result<Self, String> {
-        Self::with_patience(config, sse, secrets, Patience::default())
+        Self::with(config, sse, secrets, Patience::default(), Sizes::default())
     }
 
-    pub(crate) fn with_patience(
+    pub(crate) fn with(
         config: &StoreConfig,
         sse: &Sse,
         secrets: &dyn Secrets,
         patience: Patience,
+        sizes: Sizes,
     ) -> Result<Self, String> {
-        Ok(Self { store: Store::new(config, sse, secrets, patience)?, is_conditional: AtomicBool::new(true) })
+        Ok(Self {
+            store: Arc::new(Store::new(config, sse, secrets, patience)?),
+            sizes,
+            is_conditional: AtomicBool::new(true),
+            is_completion_conditional: AtomicBool::new(true),
+        })
     }
 
     async fn attempt(&self, object: &Object) -> Verdict {
@@ -71,16 +81,36 @@ impl S3Sink {
                 Ok(location) => location,
                 Err(reason) => return Verdict::Refused(Fault::new(FaultCode::Invalid, reason)),
             };
+        let is_large = object.body.len() > self.sizes.whole_bytes_max;
+        let conditional = if is_large { &self.is_completion_conditional } else { &self.is_conditional };
+        let was_conditional = conditional.load(Ordering::Relaxed);
+        let judgement = if is_large {
+            let attempt = multipart::Attempt {
+                store: &self.store,
+                object,
+                location: &location,
+                attributes: attributes(object),
+                part_bytes: self.sizes.part_bytes,
+                is_conditional: was_conditional,
+            };
+            attempt.make().await
+        } else {
+            self.put(object, &location, was_conditional).await
+        };
+        verdict(object, conditional, was_conditional, judgement)
+    }
+
+    /// Sends the object in one request.
+    async fn put(&self, object: &Object, location: &Path, is_conditional: bool) -> Judgement {
         let sha256 = match hash(&*object.body).await {
             Ok(hash) => hash,
             Err(reason) => {
                 let message = format!("read batch {}: {reason}", object.batch);
-                return Verdict::Retry(Fault::new(FaultCode::Damaged, message));
+                return Judgement::Again(Fault::new(FaultCode::Damaged, message));
             }
         };
         let bounds = self.store.patience.bounds(object.body.len(), ANSWER_BYTES_MAX);
         let exchange = Exchange::upload(bounds, Upload { body: Arc::clone(&object.body), sha256 });
-        let is_conditional = self.is_conditional.load(Ordering::Relaxed);
         let options = PutOptions {
             mode: if is_conditional { PutMode::Create } else { PutMode::Overwrite },
             attributes: attributes(object),
@@ -88,32 +118,31 @@ impl S3Sink {
             ..PutOptions::default()
         };
         // What object_store makes of the answer says less than the exchange does.
-        let _said = self.store.client.put_opts(&location, PutPayload::new(), options).await;
-        self.verdict(object, is_conditional, exchange.outcome())
-    }
-
-    fn verdict(&self, object: &Object, was_conditional: bool, outcome: Option<&Outcome>) -> Verdict {
-        let Some(Outcome::Answered(answer)) = outcome else { return Verdict::Retry(wire::fault(outcome)) };
-        match answer.judge() {
-            Judgement::Stored => Verdict::Delivered,
-            Judgement::Present if was_conditional && object.key.contains(&object.batch.to_string()) => {
-                Verdict::Delivered
-            }
-            Judgement::Present => Verdict::Retry(answer.fault(FaultCode::Conflict)),
-            Judgement::NotImplemented(fault) => {
-                // Something that was asked for is not known there: the condition, or encryption. The next attempt
-                // leaves the condition out, and one after that tries it again if that did not help.
-                let _changed = self.is_conditional.compare_exchange(
-                    was_conditional,
-                    !was_conditional,
-                    Ordering::Relaxed,
-                    Ordering::Relaxed,
-                );
-                Verdict::Retry(fault)
-            }
-            Judgement::Again(fault) => Verdict::Retry(fault),
-            Judgement::Never(fault) => Verdict::Refused(fault),
+        let _said = self.store.client.put_opts(location, PutPayload::new(), options).await;
+        match exchange.outcome() {
+            Some(Outcome::Answered(answer)) => answer.judge(),
+            outcome => Judgement::Again(wire::fault(outcome)),
         }
+    }
+}
+
+/// What an attempt has to say of the object. `conditional` is what the next attempt should ask for, `was_conditional`
+/// what this one did.
+fn verdict(object: &Object, conditional: &AtomicBool, was_conditional: bool, judgement: Judgement) -> Verdict {
+    match judgement {
+        Judgement::Stored => Verdict::Delivered,
+        Judgement::Present(_) if was_conditional && object.key.contains(&object.batch.to_string()) => {
+            Verdict::Delivered
+        }
+        Judgement::NotImplemented(fault) => {
+            // Something that was asked for is not known there: the condition, or encryption. The next attempt
+            // leaves the condition out, and one after that tries it again if that did not help.
+            let (relaxed, next) = (Ordering::Relaxed, !was_conditional);
+            let _changed = conditional.compare_exchange(was_conditional, next, relaxed, relaxed);
+            Verdict::Retry(fault)
+        }
+        Judgement::Present(fault) | Judgement::Again(fault) => Verdict::Retry(fault),
+        Judgement::Never(fault) => Verdict::Refused(fault),
     }
 }
 
@@ -149,7 +178,7 @@ fn attributes(object: &Object) -> Attributes {
     attributes
 }
 
-async fn hash(body: &dyn Blob) -> std::io::Result<[u8; 32]> {
+pub(crate) async fn hash(body: &dyn Blob) -> std::io::Result<[u8; 32]> {
     let mut context = Context::new(&SHA256);
     let mut offset = 0;
     while offset < body.len() {

@@ -14,12 +14,17 @@ use object_store::{BackoffConfig, RetryConfig};
 use crate::config::{Sse, StoreConfig};
 use crate::credentials::Credentials;
 use crate::transport::Transport;
+use crate::wire::encode;
 
 /// A bucket and the way to it.
 #[derive(Debug)]
 pub(crate) struct Store {
     /// Shapes requests, reads answers.
     pub(crate) client: AmazonS3,
+    /// What it sends them by.
+    pub(crate) transport: Transport,
+    /// Where the bucket is, without a slash at the end.
+    base: String,
     /// What the requests are signed with.
     pub(crate) credentials: Arc<Credentials>,
     /// How long a request may take.
@@ -89,18 +94,39 @@ impl Store {
                 max_retries: 0,
                 retry_timeout: Duration::ZERO,
             })
-            .with_http_connector(transport);
+            .with_http_connector(transport.clone());
         if let Some(endpoint) = &config.endpoint {
             builder = builder.with_endpoint(bucket_endpoint(endpoint, config)?);
         }
-        builder = match sse {
-            Sse::None => builder,
-            Sse::S3 => builder.with_config(encryption_key()?, "AES256"),
-            Sse::Kms(key) => builder.with_sse_kms_encryption(key),
+        builder = match (config.customer_key(secrets)?, sse) {
+            (Some(key), Sse::None) => builder.with_ssec_encryption(key),
+            (Some(_), Sse::S3 | Sse::Kms(_)) => {
+                return Err("a store with a customer key takes no other encryption".to_owned());
+            }
+            (None, Sse::None) => builder,
+            (None, Sse::S3) => builder.with_config(encryption_key()?, "AES256"),
+            (None, Sse::Kms(key)) => builder.with_sse_kms_encryption(key),
         };
         let client = builder.build().map_err(|error| error.to_string())?;
-        Ok(Self { client, credentials, patience, destination: destination(config) })
+        Ok(Self { client, transport, base: base(config)?, credentials, patience, destination: destination(config) })
     }
+
+    /// The URL of an object, or of the bucket if the key is empty.
+    pub(crate) fn url(&self, key: &str) -> String {
+        let path: Vec<String> = key.split('/').map(encode).collect();
+        format!("{}/{}", self.base, path.join("/"))
+    }
+}
+
+/// The URL of the bucket, without a slash at the end.
+fn base(config: &StoreConfig) -> Result<String, String> {
+    let (bucket, region) = (&config.bucket, config.region());
+    Ok(match &config.endpoint {
+        Some(endpoint) if config.is_path_style() => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
+        Some(endpoint) => bucket_endpoint(endpoint, config)?,
+        None if config.is_path_style() => format!("https://s3.{region}.amazonaws.com/{bucket}"),
+        None => format!("https://{bucket}.s3.{region}.amazonaws.com"),
+    })
 }
 
 /// The endpoint as `object_store` wants it: with the bucket in the host, unless it belongs in the path.

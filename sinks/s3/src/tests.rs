@@ -1,9 +1,11 @@
 //! The promises of an object sink on a scripted S3 server behind a faulty proxy, on a real MinIO, and what is
 //! particular to S3.
 
+mod in_parts;
 mod live;
 mod scripted;
 mod settings;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use hydrant_core::secret::{Secret, SecretRef, Secrets};
 
 use crate::StoreConfig;
+use crate::multipart::Sizes;
 use crate::store::Patience;
 
 /// Short enough for tests, long enough for a busy machine to make progress.
@@ -21,6 +24,9 @@ const PATIENCE: Patience = Patience {
     base: Duration::from_secs(10),
     bytes_per_second_min: 1 << 20,
 };
+
+/// So that what the conformance suite sends goes in one request.
+const SIZES: Sizes = Sizes { whole_bytes_max: 1 << 30, part_bytes: 1 << 20 };
 
 /// Secrets by the name of their variable.
 #[derive(Clone, Debug, Default)]

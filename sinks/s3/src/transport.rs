@@ -11,13 +11,13 @@
 //! parts of an object in memory and not the whole. The exchange also carries out what happened, so that a verdict is
 //! never guessed from the text of an error.
 //!
-//! Never sends a request twice.
+//! Requests that `object_store` cannot shape go through [`Transport::send`] alone. Never sends a request twice.
 
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hydrant_core::Blob;
 use hydrant_outbound::{Body, Bounds, Client, SendError};
 use object_store::ClientOptions;
@@ -29,6 +29,9 @@ use object_store::client::{
 use crate::credentials::{Credentials, NoCredentials};
 use crate::wire::Answer;
 
+/// What the names of the headers begin with that name a key of ours. Source: Amazon S3 API reference, `UploadPart`.
+const CUSTOMER_KEY_PREFIX: &str = "x-amz-server-side-encryption-customer-";
+
 /// What one call gives its request to take along, and finds in it afterwards.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange(Arc<Inner>);
@@ -38,6 +41,8 @@ struct Inner {
     bounds: Bounds,
     upload: Option<Upload>,
     outcome: OnceLock<Outcome>,
+    /// What the request said of a key of ours that the store encrypts with.
+    customer_key: OnceLock<HeaderMap>,
 }
 
 /// The body of an upload.
@@ -63,12 +68,16 @@ pub(crate) enum Outcome {
 impl Exchange {
     /// An exchange whose request has no body of ours.
     pub(crate) fn new(bounds: Bounds) -> Self {
-        Self(Arc::new(Inner { bounds, upload: None, outcome: OnceLock::new() }))
+        Self::with(bounds, None)
     }
 
     /// An exchange that uploads.
     pub(crate) fn upload(bounds: Bounds, upload: Upload) -> Self {
-        Self(Arc::new(Inner { bounds, upload: Some(upload), outcome: OnceLock::new() }))
+        Self::with(bounds, Some(upload))
+    }
+
+    fn with(bounds: Bounds, upload: Option<Upload>) -> Self {
+        Self(Arc::new(Inner { bounds, upload, outcome: OnceLock::new(), customer_key: OnceLock::new() }))
     }
 
     /// As extensions of a request.
@@ -76,6 +85,12 @@ impl Exchange {
         let mut extensions = http::Extensions::new();
         extensions.insert(self.clone());
         extensions
+    }
+
+    /// The headers by which the request named a key of ours that the store encrypts with, if it does. Each part of an
+    /// object goes with the same.
+    pub(crate) fn customer_key(&self) -> HeaderMap {
+        self.0.customer_key.get().cloned().unwrap_or_default()
     }
 
     /// What happened; nothing if no request was made.
@@ -93,20 +108,25 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    async fn exchange(&self, request: HttpRequest, exchange: &Inner) -> Result<Response<Bytes>, Outcome> {
+    /// Signs and sends a request, with its own body or that of an upload.
+    pub(crate) async fn send(
+        &self,
+        mut request: HttpRequest,
+        upload: Option<&Upload>,
+        bounds: Bounds,
+    ) -> Result<Response<Bytes>, Outcome> {
         let key = self.credentials.get().await.map_err(Outcome::NoCredentials)?;
         let invalid = |reason: &str| Outcome::Unanswered(SendError::Invalid(reason.to_owned()));
-        let mut request = request;
         AwsAuthorizer::new(&key, "s3", &self.region)
-            .try_authorize(&mut request, exchange.upload.as_ref().map(|upload| upload.sha256.as_slice()))
+            .try_authorize(&mut request, upload.map(|upload| upload.sha256.as_slice()))
             .map_err(|_| invalid("it cannot be signed"))?;
         let (parts, payload) = request.into_parts();
-        let body = match &exchange.upload {
+        let body = match upload {
             Some(upload) => Body::Blob(Arc::clone(&upload.body)),
             None if payload.is_empty() => Body::Bytes(Bytes::new()),
             None => Body::Bytes(payload.as_bytes().cloned().ok_or_else(|| invalid("its body is in parts"))?),
         };
-        self.client.send(Request::from_parts(parts, body), exchange.bounds).await.map_err(Outcome::Unanswered)
+        self.client.send(Request::from_parts(parts, body), bounds).await.map_err(Outcome::Unanswered)
     }
 }
 
@@ -116,7 +136,10 @@ impl HttpService for Transport {
         let Some(Exchange(exchange)) = request.extensions().get::<Exchange>().cloned() else {
             return Err(HttpError::new(HttpErrorKind::Unknown, Told));
         };
-        match self.exchange(request, &exchange).await {
+        let is_of_key = |(name, _): &(&HeaderName, &HeaderValue)| name.as_str().starts_with(CUSTOMER_KEY_PREFIX);
+        let of_key = request.headers().iter().filter(is_of_key).map(|(name, value)| (name.clone(), value.clone()));
+        let _first = exchange.customer_key.set(of_key.collect());
+        match self.send(request, exchange.upload.as_ref(), exchange.bounds).await {
             Ok(answer) => {
                 // A second request of one exchange would be a retry, which is switched off; the first outcome stands.
                 let _first = exchange.outcome.set(Outcome::Answered(Answer::of(&answer)));

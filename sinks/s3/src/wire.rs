@@ -3,6 +3,7 @@
 //! Everything here that an operator can mend is to be tried again; only a fault of the object itself is final. Texts
 //! hold statuses, codes and request ids, never the store's own sentence: that one quotes keys and access key ids.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,7 +42,7 @@ pub(crate) enum Judgement {
     /// The object is stored.
     Stored,
     /// An object is stored under this key already.
-    Present,
+    Present(Fault),
     /// The store does not know something that was asked for, perhaps the conditional write.
     NotImplemented(Fault),
     /// Not stored, as far as is known. Somebody can mend it, or it passes by itself.
@@ -66,11 +67,20 @@ impl Answer {
         }
     }
 
+    /// What is kept of the answer to the completion of an upload in parts. A store may begin to answer 200 before it
+    /// knows, and keep the line open with blanks; then only the document says what came of it.
+    pub(crate) fn of_completion(answer: &Response<Bytes>) -> Self {
+        let (kept, document) = (Self::of(answer), answer.body().trim_ascii_start());
+        let is_complete = split_at(document, b"</CompleteMultipartUploadResult>").is_some();
+        let code = kept.code.or_else(|| if is_complete { None } else { error_code(document) });
+        Self { has_etag: is_complete, code, ..kept }
+    }
+
     /// What it means for an upload.
     pub(crate) fn judge(&self) -> Judgement {
         match (self.status, self.code.as_deref()) {
             (200..=299, _) if self.has_etag => Judgement::Stored,
-            (412, _) => Judgement::Present,
+            (412, _) => Judgement::Present(self.fault(FaultCode::Conflict)),
             (_, Some("EntityTooLarge")) => Judgement::Never(self.fault(FaultCode::TooLarge)),
             (_, Some("KeyTooLongError" | "KeyTooLong" | "InvalidObjectName" | "XMinioInvalidObjectName")) => {
                 Judgement::Never(self.fault(FaultCode::Invalid))
@@ -140,7 +150,10 @@ fn by_error_code(code: &str) -> Option<FaultCode> {
         }
         "RequestTimeout" => FaultCode::TimedOut,
         // The store saw other bytes, or fewer, than were sent.
-        "IncompleteBody" | "BadDigest" | "XAmzContentSHA256Mismatch" => FaultCode::Interrupted,
+        // Or the upload was aborted while its parts came in, by a rule of the bucket or a person.
+        "IncompleteBody" | "BadDigest" | "XAmzContentSHA256Mismatch" | "NoSuchUpload" | "InvalidPart" => {
+            FaultCode::Interrupted
+        }
         "InternalError" => FaultCode::Unavailable,
         _ => return None,
     })
@@ -211,6 +224,33 @@ fn error_code(document: &[u8]) -> Option<String> {
     let (_, rest) = split_at(start, b"<Code>")?;
     let (code, _) = split_at(rest, b"</Code>")?;
     word(std::str::from_utf8(code).ok()?)
+}
+
+/// The ids in a list of uploads that are not complete: `<Upload>…<UploadId>…</UploadId>…`.
+pub(crate) fn upload_ids(document: &[u8]) -> Vec<String> {
+    let mut ids = Vec::new();
+    let mut rest = document;
+    while let Some((_, behind)) = split_at(rest, b"<UploadId>") {
+        let Some((id, behind)) = split_at(behind, b"</UploadId>") else { break };
+        ids.extend(
+            std::str::from_utf8(id).ok().filter(|id| id.bytes().all(|byte| byte.is_ascii_graphic())).map(str::to_owned),
+        );
+        rest = behind;
+    }
+    ids
+}
+
+/// A text as it stands in a path or a query: everything but what never needs it is escaped, byte by byte.
+pub(crate) fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _written = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
 }
 
 fn split_at<'a>(bytes: &'a [u8], mark: &[u8]) -> Option<(&'a [u8], &'a [u8])> {

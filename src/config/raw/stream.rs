@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use hydrant_core::ByteSize;
 use hydrant_core::duration::TimeSpan;
 use hydrant_core::problem::{DocPath, Problems};
-use hydrant_sinks::SinkConfig;
+use hydrant_sinks::{Encryption, SinkConfig};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -93,6 +93,14 @@ fn objects(sink: &SinkConfig, at: &DocPath, stores: &Stores, problems: &mut Prob
             at.field("store"),
             format!("store `{}` is of kind `{}`, not `{kind}`", store.name, store.config.kind()),
             format!("write `{}:` instead of `{kind}:`, or name another store", store.config.kind()),
+        );
+        return None;
+    }
+    if store.config.has_customer_key() && sink.encryption() != Encryption::StoreDefault {
+        problems.add_with_hint(
+            at.field("sse"),
+            format!("store `{}` encrypts with a customer key, so nothing else can be asked for", store.name),
+            "leave one of the two out",
         );
         return None;
     }

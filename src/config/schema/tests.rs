@@ -94,5 +94,5 @@ fn keys_are_known_by_their_place() {
 
 #[test]
 fn keys_of_secrets_are_those_that_never_hold_anything_else() {
-    assert_eq!(Keys::new().secrets(), ["private_key", "secret_access_key", "session_token"]);
+    assert_eq!(Keys::new().secrets(), ["customer_key", "private_key", "secret_access_key", "session_token"]);
 }

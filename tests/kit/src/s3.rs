@@ -4,8 +4,8 @@
 //! after the object was stored. It checks what S3 checks of an upload: the signature, by the kit's own code, and the
 //! hash of the body; and it remembers each object with the headers it came with and how often it was written.
 //!
-//! Speaks path style and the four requests that Hydrant makes: put, head and get of an object, list of a bucket.
-//! Never keeps a body that its script does not store.
+//! Speaks path style and the requests that Hydrant makes: put, head and get of an object, list of a bucket, and an
+//! upload in parts from its beginning to its completion or abort. Never keeps a body that its script does not store.
 
 mod http;
 mod objects;
@@ -68,6 +68,34 @@ pub enum Script {
     Echo,
 }
 
+/// A request that a script can be for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Step {
+    /// An object in one request.
+    #[default]
+    Put,
+    /// The beginning of an upload in parts.
+    Begin,
+    /// A part of one.
+    Part,
+    /// Its completion: where the object is stored.
+    Complete,
+    /// Everything else, which no script is for.
+    Other,
+}
+
+impl Step {
+    fn of(head: &Head) -> Self {
+        match (head.method.as_str(), head.has("uploadId")) {
+            ("PUT", true) => Self::Part,
+            ("PUT", false) => Self::Put,
+            ("POST", true) => Self::Complete,
+            ("POST", false) if head.has("uploads") => Self::Begin,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// A running server. Stops when dropped.
 #[derive(Debug)]
 pub struct ScriptedS3 {
@@ -79,7 +107,7 @@ pub struct ScriptedS3 {
 
 #[derive(Debug, Default)]
 struct State {
-    script: Mutex<Script>,
+    script: Mutex<(Step, Script)>,
     objects: Mutex<Objects>,
     uploads: AtomicU64,
 }
@@ -105,7 +133,22 @@ impl ScriptedS3 {
 
     /// Chooses what happens to uploads whose head arrives from now on.
     pub fn follow(&self, script: Script) {
-        *lock(&self.state.script) = script;
+        self.follow_at(Step::Put, script);
+    }
+
+    /// Chooses what happens at one step of uploads from now on; the others are served.
+    pub fn follow_at(&self, step: Step, script: Script) {
+        *lock(&self.state.script) = (step, script);
+    }
+
+    /// Uploads in parts that were begun and neither completed nor aborted.
+    pub fn open_uploads(&self) -> usize {
+        lock(&self.state.objects).open_uploads()
+    }
+
+    /// Leaves an upload in parts under `key`, as a process does that dies on the way.
+    pub fn leave_upload(&self, key: &str) {
+        lock(&self.state.objects).leave_upload(key);
     }
 
     /// How many uploads were begun, whatever became of them.
@@ -149,12 +192,16 @@ async fn serve(connection: TcpStream, state: Arc<State>) {
 /// # Errors
 /// When the connection is over, by fault or by script.
 async fn serve_one(connection: &mut BufReader<TcpStream>, state: &State, head: Head) -> io::Result<()> {
-    if head.method != "PUT" {
-        let answer = lock(&state.objects).read(&head);
+    let step = Step::of(&head);
+    if step == Step::Other {
+        let answer = lock(&state.objects).other(&head);
         return send(connection, &head, &answer, Duration::ZERO).await;
     }
-    state.uploads.fetch_add(1, Ordering::Relaxed);
-    let script = lock(&state.script).clone();
+    if matches!(step, Step::Put | Step::Begin) {
+        state.uploads.fetch_add(1, Ordering::Relaxed);
+    }
+    let (at, script) = lock(&state.script).clone();
+    let script = if at == step { script } else { Script::Serve };
     if matches!(script, Script::Stall) {
         return std::future::pending().await;
     }
@@ -166,7 +213,7 @@ async fn serve_one(connection: &mut BufReader<TcpStream>, state: &State, head: H
     let body = read_body(connection, &head).await?;
     let store = || {
         let verified = Verifier::check(&head, &body);
-        verified.map_or_else(|refusal| refusal, |()| lock(&state.objects).put(&head, body.clone()))
+        verified.map_or_else(|refusal| refusal, |()| lock(&state.objects).take(step, &head, &body))
     };
     let (answer, interval) = match script {
         Script::Answer(answer) => (answer, Duration::ZERO),

@@ -1,10 +1,12 @@
 //! MinIO: the S3 of tests. A program on `PATH` is used as it is; else its Go module is built once, three minutes.
 
+use std::fs;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::names;
 use super::python::{Python, venv};
@@ -30,8 +32,15 @@ const READY_WITHIN: Duration = Duration::from_mins(1);
 /// Makes buckets and users; see the file.
 const PREPARE: &str = include_str!("minio_prepare.py");
 
+/// Name and validity of the certificate of MinIO over TLS. Nothing but tests trusts it.
+const CERTIFICATE: &str = "minio-certificate-1";
+const CERTIFICATE_DAYS: &str = "3650";
+
 /// MinIO.
 pub(super) struct MinIo;
+
+/// MinIO again, over TLS, which it wants for keys that come with a request.
+pub(super) struct MinIoTls;
 
 impl Service for MinIo {
     fn name(&self) -> &'static str {
@@ -75,6 +84,61 @@ impl Service for MinIo {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into()
     }
+}
+
+impl Service for MinIoTls {
+    fn name(&self) -> &'static str {
+        "minio-tls"
+    }
+
+    fn install(&self, cache: &Cache) -> Result<()> {
+        program(cache)?;
+        certificate(cache).map(drop)
+    }
+
+    fn start(&self, cache: &Cache, ground: &Ground<'_>) -> Result<Process> {
+        let (port, data) = (ground.port, ground.data()?);
+        // A folder there is a bucket.
+        fs::create_dir_all(data.join(names::S3_BUCKET)).context("make the bucket")?;
+        let mut command = Command::new(program(cache)?);
+        command.arg("server").arg(data).args(["--address", &format!("127.0.0.1:{port}"), "--quiet", "--certs-dir"]);
+        command.arg(certificate(cache)?);
+        command.envs([
+            ("MINIO_ROOT_USER", names::S3_ACCESS_KEY),
+            ("MINIO_ROOT_PASSWORD", names::S3_SECRET_KEY),
+            ("MINIO_BROWSER", "off"),
+        ]);
+        let mut process = Process::spawn("minio over TLS", command, &ground.log(), ground.life)?;
+        // It speaks TLS only, and a connection is all that we can ask for without it.
+        process.wait_ready(READY_WITHIN, || TcpStream::connect(("127.0.0.1", port)).is_ok())?;
+        Ok(process)
+    }
+
+    fn addresses(&self, port: u16) -> Addresses {
+        [("HYDRANT_TEST_S3_TLS_ENDPOINT".to_owned(), format!("https://127.0.0.1:{port}"))].into()
+    }
+}
+
+/// Where the authority of MinIO over TLS lies, by variable name.
+///
+/// # Errors
+/// When it cannot be made.
+pub(super) fn environment(cache: &Cache) -> Result<Addresses> {
+    let path = certificate(cache)?.join("public.crt");
+    Ok([("HYDRANT_TEST_S3_TLS_CA".to_owned(), path.display().to_string())].into())
+}
+
+/// The folder of a certificate that is its own authority, and its key, made once.
+fn certificate(cache: &Cache) -> Result<PathBuf> {
+    crate::tools::debian(&[("openssl", "openssl")])?;
+    cache.installed(CERTIFICATE, |folder| {
+        let mut make = Command::new("openssl");
+        make.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days"]);
+        make.args([CERTIFICATE_DAYS, "-subj", "/CN=hydrant test", "-addext", "subjectAltName=IP:127.0.0.1"]);
+        make.args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", "private.key", "-out", "public.crt"]);
+        make.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        run("make a certificate", make)
+    })
 }
 
 impl MinIo {

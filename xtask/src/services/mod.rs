@@ -31,10 +31,10 @@ use crate::tools::Cache;
 use self::state::State;
 
 /// Every server, in the order in which they start.
-const ALL: &[&dyn Service] = &[&minio::MinIo, &postgres::Postgres, &opensearch::OpenSearch];
+const ALL: &[&dyn Service] = &[&minio::MinIo, &minio::MinIoTls, &postgres::Postgres, &opensearch::OpenSearch];
 
 /// Those that tests need today; the others start when they are named.
-const NEEDED_BY_TESTS: &[&str] = &["minio"];
+const NEEDED_BY_TESTS: &[&str] = &["minio", "minio-tls"];
 
 /// Addresses and keys by variable name.
 pub(crate) type Addresses = BTreeMap<String, String>;
@@ -92,7 +92,7 @@ pub(crate) struct Args {
 enum Command {
     /// Starts servers that do not run yet, and prints where they are.
     Up {
-        /// Which: `minio`, `postgres`, `opensearch`, `all`. Those that tests need when none is named.
+        /// Which: `minio`, `minio-tls`, `postgres`, `opensearch`, `all`. Those that tests need when none is named.
         names: Vec<String>,
         /// Also writes the variables to this file, one `NAME=value` per line.
         #[arg(long, value_name = "FILE")]
@@ -256,6 +256,7 @@ pub(crate) fn environment(cache: &Cache) -> Result<Addresses> {
     crate::tools::debian(&[("zstd", "zstd"), ("curl", "curl"), ("gzip", "gzip")])?;
     let mut tools = python::Python::find(cache)?.environment()?;
     tools.extend(node::environment(cache)?);
+    tools.extend(minio::environment(cache)?);
     Ok(tools)
 }
 

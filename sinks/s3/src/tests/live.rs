@@ -17,11 +17,12 @@ use hydrant_kit::proxy::{Fault, Proxy};
 use hydrant_kit::signature::{Signer, Unsigned, amz_date};
 use hydrant_outbound::{Body, Bounds, Client, Options};
 
-use super::{Known, PATIENCE, closed_port, keys, store};
+use super::{Known, PATIENCE, SIZES, closed_port, keys, store};
+use crate::multipart::Sizes;
 use crate::{S3Sink, S3Source, Sse, StoreConfig};
 
 /// SHA-256 of nothing.
-const NOTHING_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+pub(super) const NOTHING_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 struct Live {
     address: SocketAddr,
@@ -34,7 +35,7 @@ struct Live {
     settings: Mutex<(StoreConfig, Known)>,
 }
 
-fn variable(name: &str) -> String {
+pub(super) fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run by cargo xtask test"))
 }
 
@@ -57,7 +58,7 @@ impl Live {
 
     fn sink_with(&self, sse: &Sse) -> S3Sink {
         let (config, secrets) = &*self.settings.lock().unwrap();
-        S3Sink::with_patience(config, sse, secrets, PATIENCE).unwrap()
+        S3Sink::with(config, sse, secrets, PATIENCE, SIZES).unwrap()
     }
 
     /// The answer to a request for an object, straight from the store.
@@ -81,7 +82,7 @@ impl Live {
 }
 
 /// A key in a path: everything but what never needs it is escaped, byte by byte.
-fn encode(key: &str) -> String {
+pub(super) fn encode(key: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     key.bytes().map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
@@ -222,5 +223,29 @@ async fn what_was_placed_is_read_back_by_the_source() -> Result<()> {
     assert_eq!(stored.content_type.as_deref(), Some("application/octet-stream"));
     let part = stored.body.read_at(650_000, 100_000).await?;
     ensure!(part == placed.body.read_at(650_000, 100_000).await?, "other bytes");
+    Ok(())
+}
+
+/// To be told twice that it is there is what a lost answer leads to.
+#[tokio::test]
+#[ignore = "needs the services of cargo xtask"]
+async fn a_large_object_goes_in_parts_and_once() -> Result<()> {
+    let live = Live::connect().await;
+    let sizes = Sizes { whole_bytes_max: 1 << 20, part_bytes: 5 << 20 };
+    let large = object(live.salt, 1, 12 << 20);
+    for attempt in ["first", "after a lost answer"] {
+        let (config, secrets) = live.good();
+        let sink = S3Sink::with(&config, &Sse::None, &secrets, PATIENCE, sizes).unwrap();
+        assert_eq!(sink.place(&large).await, Verdict::Delivered, "{attempt}");
+        let stored = live.stored(&large.key).await?.context("it is there")?;
+        ensure!(stored == large.body.read_at(0, usize::MAX).await?, "{attempt}: other bytes");
+        let head = live.fetch("HEAD", &large.key).await?;
+        assert_eq!(head.headers().get("content-encoding").unwrap(), "gzip");
+        assert!(head.headers().get("etag").unwrap().to_str()?.contains("-3"), "of three parts");
+        // The name of another batch's object is never taken.
+        let other = Object { key: large.key.clone(), ..object(live.salt, 2, 12 << 20) };
+        let verdict = sink.place(&other).await;
+        assert!(matches!(&verdict, Verdict::Retry(fault) if fault.code == FaultCode::Conflict), "{verdict:?}");
+    }
     Ok(())
 }

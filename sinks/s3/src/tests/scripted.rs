@@ -11,30 +11,43 @@ use hydrant_core::{FaultCode, Object, ObjectSink, ObjectSource, Verdict};
 use hydrant_kit::conformance::{Breakage, ObjectWorld, object};
 use hydrant_kit::object_sink_conformance;
 use hydrant_kit::proxy::{Fault, Proxy};
-use hydrant_kit::s3::{ACCESS_KEY_ID, Answer, BUCKET, OBJECT_BYTES_MAX, SECRET_ACCESS_KEY, Script, ScriptedS3};
+use hydrant_kit::s3::{ACCESS_KEY_ID, Answer, BUCKET, OBJECT_BYTES_MAX, SECRET_ACCESS_KEY, Script, ScriptedS3, Step};
 
-use super::{Known, PATIENCE, closed_port, keys, store};
+use super::{Known, PATIENCE, SIZES, closed_port, keys, store};
+use crate::multipart::Sizes;
 use crate::{S3Sink, S3Source, Sse, StoreConfig};
 
 /// The server, the way to it, and how to build what is tested.
-struct Scripted {
-    server: ScriptedS3,
+pub(super) struct Scripted {
+    pub(super) server: ScriptedS3,
     proxy: Proxy,
     closed: SocketAddr,
     settings: Mutex<(StoreConfig, Known)>,
+    sizes: Sizes,
+    /// Where an upload meets what the script has for it.
+    step: Step,
 }
 
 impl Scripted {
     async fn start() -> Self {
+        Self::with(SIZES, Step::Put).await
+    }
+
+    /// A world of objects that go in parts.
+    pub(super) async fn in_parts() -> Self {
+        Self::with(Sizes { whole_bytes_max: 100, part_bytes: 256 << 10 }, Step::Complete).await
+    }
+
+    async fn with(sizes: Sizes, step: Step) -> Self {
         let server = ScriptedS3::start().await.unwrap();
         let proxy = Proxy::start(server.address()).await.unwrap();
         let settings = Mutex::new(good(&proxy));
-        Self { server, proxy, closed: closed_port().await, settings }
+        Self { server, proxy, closed: closed_port().await, settings, sizes, step }
     }
 
-    fn sink_with(&self, sse: &Sse) -> S3Sink {
+    pub(super) fn sink_with(&self, sse: &Sse) -> S3Sink {
         let (config, secrets) = &*self.settings.lock().unwrap();
-        S3Sink::with_patience(config, sse, secrets, PATIENCE).unwrap()
+        S3Sink::with(config, sse, secrets, PATIENCE, self.sizes).unwrap()
     }
 
     fn source(&self) -> S3Source {
@@ -135,16 +148,20 @@ impl ObjectWorld for Scripted {
     }
 
     fn attempts(&self) -> Option<u64> {
-        // What the proxy cuts short may not reach the server, and what meets the server may share a connection.
-        Some(self.server.uploads().max(self.proxy.opened()))
+        // What the proxy cuts short may not reach the server, and what meets the server may share a connection. The
+        // requests of one upload in parts are one attempt.
+        let opened = if self.step == Step::Put { self.proxy.opened() } else { 0 };
+        Some(self.server.uploads().max(opened))
     }
 
     async fn writes(&self, key: &str) -> Result<Option<u64>> {
         Ok(self.server.object(key).map(|object| object.writes))
     }
 
+    /// Those on the way strike whichever request comes first, which in an upload in parts decides nothing.
     fn breakages(&self) -> Vec<Breakage> {
-        breakages().into_iter().map(|(breakage, _)| breakage).collect()
+        let strikes = |how: &How| self.step == Step::Put || !matches!(how, How::Way(_));
+        breakages().into_iter().filter(|(_, how)| strikes(how)).map(|(breakage, _)| breakage).collect()
     }
 
     async fn break_by(&self, breakage: &Breakage) -> Result<()> {
@@ -155,7 +172,7 @@ impl ObjectWorld for Scripted {
                 change(self, config, secrets);
             }
             How::Way(fault) => self.proxy.choose(fault),
-            How::Server(script) => self.server.follow(script),
+            How::Server(script) => self.server.follow_at(self.step, script),
         }
         Ok(())
     }

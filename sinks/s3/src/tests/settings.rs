@@ -5,7 +5,7 @@ use hydrant_core::problem::{DocPath, Problems};
 use hydrant_core::secret::SecretRef;
 
 use super::{Known, keys};
-use crate::{S3Sink, SinkConfig, Sse, StoreConfig};
+use crate::{CustomerEncryption, S3Sink, SinkConfig, Sse, StoreConfig};
 
 fn good() -> StoreConfig {
     StoreConfig {
@@ -54,6 +54,44 @@ fn each_problem_of_a_store_is_told_with_its_place() {
         2,
         "all problems come at once",
     );
+}
+
+/// Base64 of 32 bytes.
+const CUSTOMER_KEY: &str = "aHlkcmFudCB0ZXN0IGtleSwgZ3VhcmRzIG5vdGhpbmc=";
+
+#[test]
+fn a_customer_key_is_32_bytes_and_never_crosses_the_network_in_the_clear() {
+    let encryption = Some(CustomerEncryption { customer_key: SecretRef::Env("ID".to_owned()) });
+    let problems = |key: &str, endpoint: Option<&str>| {
+        let endpoint = endpoint.map(str::to_owned);
+        let config = StoreConfig { encryption: encryption.clone(), endpoint, ..good() };
+        let mut problems = Problems::default();
+        config.validate(&DocPath::root().field("s3"), &keys(key, "secret"), &mut problems);
+        problems.into_vec().into_iter().map(|it| format!("{}: {}", it.at, it.message)).collect::<Vec<_>>()
+    };
+    let nothing: [&str; 0] = [];
+    assert_eq!(problems(CUSTOMER_KEY, None), nothing);
+    assert_eq!(problems(CUSTOMER_KEY, Some("https://s3.example.net")), nothing);
+    assert_eq!(
+        problems(CUSTOMER_KEY, Some("http://127.0.0.1:9000")),
+        ["s3.encryption.customer_key: the key would cross the network in the clear"],
+    );
+    for short in ["aHlkcmFudA==", "hydrant test key, guards nothing", "not base64"] {
+        let told = ["s3.encryption.customer_key: environment variable ID does not hold 32 bytes in base64"];
+        assert_eq!(problems(short, None), told, "{short}");
+    }
+}
+
+#[test]
+fn a_store_with_a_customer_key_takes_no_other_encryption_and_shows_no_key() {
+    let encryption = Some(CustomerEncryption { customer_key: SecretRef::Env("KEY".to_owned()) });
+    let config = StoreConfig { encryption, ..good() };
+    let Known(mut secrets) = keys("id", "secret");
+    secrets.insert("KEY", CUSTOMER_KEY.to_owned());
+    let secrets = Known(secrets);
+    S3Sink::new(&config, &Sse::S3, &secrets).unwrap_err();
+    let shown = format!("{:?}", S3Sink::new(&config, &Sse::None, &secrets).unwrap());
+    assert!(!shown.contains(CUSTOMER_KEY), "{shown}");
 }
 
 #[test]

@@ -32,6 +32,11 @@ impl Head {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// Whether the query has this parameter, with a value or without.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.query.split('&').any(|pair| pair.split('=').next() == Some(name))
+    }
+
     /// A parameter of the query, decoded.
     pub(super) fn parameter(&self, name: &str) -> Option<String> {
         let pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
@@ -91,6 +96,10 @@ impl Answer {
         document.push_str(&String::from_utf8_lossy(body.get(..ECHOED_BYTES_MAX).unwrap_or(body)));
         document.push_str("</Message></Error>");
         Self::status(403).body(document)
+    }
+
+    pub(super) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
     }
 
     pub(super) fn to_bytes(&self, is_head: bool) -> Vec<u8> {

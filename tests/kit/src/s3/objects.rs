@@ -7,7 +7,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 
 use super::http::{Answer, Head, decode};
-use super::{ACCESS_KEY_ID, BUCKET, OBJECT_BYTES_MAX, REGION, SECRET_ACCESS_KEY};
+use super::{ACCESS_KEY_ID, BUCKET, OBJECT_BYTES_MAX, REGION, SECRET_ACCESS_KEY, Step};
 use crate::signature::{Signer, Unsigned};
 
 /// An object as it was stored.
@@ -32,42 +32,136 @@ impl StoredObject {
     }
 }
 
-/// The objects of the one bucket.
+/// An upload in parts that is neither completed nor aborted.
+#[derive(Debug)]
+struct OpenUpload {
+    key: String,
+    headers: Vec<(String, String)>,
+    /// By number.
+    parts: BTreeMap<u32, Bytes>,
+}
+
+/// The objects of the one bucket, and those that come in parts.
 #[derive(Debug, Default)]
-pub(super) struct Objects(BTreeMap<String, StoredObject>);
+pub(super) struct Objects {
+    stored: BTreeMap<String, StoredObject>,
+    open: BTreeMap<String, OpenUpload>,
+    begun: u64,
+}
 
 impl Objects {
     pub(super) fn get(&self, key: &str) -> Option<&StoredObject> {
-        self.0.get(key)
+        self.stored.get(key)
     }
 
     pub(super) fn keys(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
+        self.stored.keys().cloned().collect()
     }
 
-    /// Stores an upload.
-    pub(super) fn put(&mut self, head: &Head, body: Bytes) -> Answer {
+    pub(super) fn open_uploads(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Stores an upload, or what this step adds to one.
+    pub(super) fn take(&mut self, step: Step, head: &Head, body: &Bytes) -> Answer {
         let Some(key) = key_of(head).filter(|key| !key.is_empty()) else { return Answer::error(404, "NoSuchBucket") };
+        match step {
+            Step::Put => self.put(key, head, head.headers.clone(), body.clone()),
+            Step::Begin => self.begin(key, head),
+            Step::Part => self.part(head, body),
+            Step::Complete => self.complete(head, body),
+            Step::Other => Answer::error(405, "MethodNotAllowed"),
+        }
+    }
+
+    pub(super) fn leave_upload(&mut self, key: &str) {
+        self.open(key.to_owned(), Vec::new());
+    }
+
+    fn open(&mut self, key: String, headers: Vec<(String, String)>) -> String {
+        self.begun += 1;
+        let id = format!("upload-{}", self.begun);
+        self.open.insert(id.clone(), OpenUpload { key, headers, parts: BTreeMap::new() });
+        id
+    }
+
+    fn begin(&mut self, key: String, head: &Head) -> Answer {
+        let id = self.open(key, head.headers.clone());
+        Answer::status(200)
+            .body(format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"))
+    }
+
+    fn part(&mut self, head: &Head, body: &Bytes) -> Answer {
+        let number = head.parameter("partNumber").and_then(|text| text.parse().ok());
+        let upload = head.parameter("uploadId").and_then(|id| self.open.get_mut(&id));
+        let (Some(number), Some(upload)) = (number, upload) else { return Answer::error(404, "NoSuchUpload") };
+        upload.parts.insert(number, body.clone());
+        Answer::status(200).header("etag", &etag_of_part(body))
+    }
+
+    /// Stores what the parts make together, if the document names all of them in order.
+    fn complete(&mut self, head: &Head, document: &[u8]) -> Answer {
+        let id = head.parameter("uploadId").unwrap_or_default();
+        let Some(upload) = self.open.get(&id) else { return Answer::error(404, "NoSuchUpload") };
+        let named = upload.parts.iter().fold(String::new(), |mut named, (number, part)| {
+            let etag = etag_of_part(part);
+            let _written = write!(named, "<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>");
+            named
+        });
+        if upload.parts.is_empty() || !String::from_utf8_lossy(document).contains(&format!(">{named}</")) {
+            return Answer::error(400, "InvalidPart");
+        }
+        let (key, headers) = (upload.key.clone(), upload.headers.clone());
+        let body = upload.parts.values().flatten().copied().collect::<Vec<u8>>();
+        let answer = self.put(key, head, headers, body.into());
+        if !answer.is_success() {
+            return answer;
+        }
+        self.open.remove(&id);
+        Answer::status(200).body(
+            "<?xml version=\"1.0\"?>\n<CompleteMultipartUploadResult><ETag>\"whole\"</ETag></CompleteMultipartUploadResult>",
+        )
+    }
+
+    /// Stores an object, unless the request forbids it.
+    fn put(&mut self, key: String, head: &Head, headers: Vec<(String, String)>, body: Bytes) -> Answer {
         if body.len() > OBJECT_BYTES_MAX {
             return Answer::error(400, "EntityTooLarge");
         }
-        if head.header("if-none-match") == Some("*") && self.0.contains_key(&key) {
+        if head.header("if-none-match") == Some("*") && self.stored.contains_key(&key) {
             return Answer::error(412, "PreconditionFailed");
         }
-        let object = self.0.entry(key).or_default();
+        let object = self.stored.entry(key).or_default();
         object.bytes = body;
-        object.headers.clone_from(&head.headers);
+        object.headers = headers;
         object.writes += 1;
         Answer::status(200).header("etag", &object.etag())
     }
 
-    /// Answers a head, get or list.
-    pub(super) fn read(&self, head: &Head) -> Answer {
+    /// Answers a head, get, list or abort.
+    pub(super) fn other(&mut self, head: &Head) -> Answer {
+        if head.method == "DELETE" {
+            let gone = head.parameter("uploadId").and_then(|id| self.open.remove(&id));
+            return if gone.is_some() { Answer::status(204) } else { Answer::error(404, "NoSuchUpload") };
+        }
         match key_of(head) {
             None => Answer::error(404, "NoSuchBucket"),
+            Some(key) if key.is_empty() && head.has("uploads") => self.list_open(head),
             Some(key) if key.is_empty() => self.list(head),
-            Some(key) => self.0.get(&key).map_or_else(|| Answer::error(404, "NoSuchKey"), |object| read(object, head)),
+            Some(key) => {
+                self.stored.get(&key).map_or_else(|| Answer::error(404, "NoSuchKey"), |object| read(object, head))
+            }
         }
+    }
+
+    fn list_open(&self, head: &Head) -> Answer {
+        let prefix = head.parameter("prefix").unwrap_or_default();
+        let mut document = String::from("<ListMultipartUploadsResult>");
+        for (id, upload) in self.open.iter().filter(|(_, upload)| upload.key.starts_with(&prefix)) {
+            let _written = write!(document, "<Upload><Key>{}</Key><UploadId>{id}</UploadId></Upload>", upload.key);
+        }
+        document.push_str("</ListMultipartUploadsResult>");
+        Answer::status(200).body(document)
     }
 
     fn list(&self, head: &Head) -> Answer {
@@ -75,7 +169,7 @@ impl Objects {
         let after = head.parameter("continuation-token").or_else(|| head.parameter("start-after"));
         let max: usize = head.parameter("max-keys").and_then(|text| text.parse().ok()).unwrap_or(1000);
         let wanted = |key: &&String| key.starts_with(&prefix) && after.as_ref().is_none_or(|after| *key > after);
-        let mut keys: Vec<_> = self.0.keys().filter(wanted).take(max + 1).collect();
+        let mut keys: Vec<_> = self.stored.keys().filter(wanted).take(max + 1).collect();
         let is_truncated = keys.len() > max;
         keys.truncate(max);
         let mut document = format!(
@@ -87,7 +181,7 @@ impl Objects {
             let _written = write!(document, "<NextContinuationToken>{last}</NextContinuationToken>");
         }
         for key in keys {
-            let len = self.0.get(key).map_or(0, |object| object.bytes.len());
+            let len = self.stored.get(key).map_or(0, |object| object.bytes.len());
             let _written = write!(
                 document,
                 "<Contents><Key>{key}</Key><LastModified>2026-11-21T00:00:00.000Z</LastModified>\
@@ -118,6 +212,10 @@ fn read(object: &StoredObject, head: &Head) -> Answer {
         }
         None => answer.header("content-length", &object.bytes.len().to_string()).body(object.bytes.clone()),
     }
+}
+
+fn etag_of_part(part: &[u8]) -> String {
+    format!("\"{}\"", hex(digest::digest(&digest::SHA256, part).as_ref()))
 }
 
 /// `bytes=FIRST-LAST`, as first and end.
