@@ -83,14 +83,14 @@ pub(super) const SITES: &[Site] = &[
         name: "outbox: batch file",
         breaks: "a batch that the ledger owes, and that the log has forgotten, is torn",
         file: "storage/src/outbox/mod.rs",
-        place: "            self.folder.sync_file(&*file)?;\n",
-        call: "self.folder.sync_file(&*file)",
+        place: "        self.folder.sync_file(file)?;\n        crash",
+        call: "self.folder.sync_file(file)",
     },
     Site {
         name: "outbox: name of a batch",
         breaks: "a batch that the ledger owes, and that the log has forgotten, is gone",
         file: "storage/src/outbox/mod.rs",
-        place: "self.folder.rename(&temporary, &file_name(batch))?;\n            self.folder.sync()\n",
+        place: "crash::reach(Point::SealNamed);\n        self.folder.sync()\n",
         call: "self.folder.sync()",
     },
     Site {
