@@ -133,6 +133,16 @@ impl StoreConfig {
         }
     }
 
+    /// The bucket, if it is one.
+    pub fn bucket(&self) -> Option<&str> {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File(_) => None,
+            #[cfg(feature = "s3")]
+            Self::S3(config) => Some(&config.bucket),
+        }
+    }
+
     /// Adds what is wrong with it. Secrets are resolved once, so that a missing one is found here.
     pub fn validate(&self, at: &DocPath, secrets: &dyn Secrets, problems: &mut Problems) {
         match self {

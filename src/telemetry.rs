@@ -34,13 +34,28 @@ pub enum LogFormat {
 /// Sends log lines to standard error, at level `info` unless `HYDRANT_LOG` asks for something else
 /// (`debug`, `hydrant=trace`, …).
 pub fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("HYDRANT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let wanted = std::env::var("HYDRANT_LOG").unwrap_or_default();
+    let filter = filter(&wanted);
+    let is_understood = wanted.is_empty() || filter.is_some();
+    let filter = filter.unwrap_or_else(|| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let set = match format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     drop(set); // a test may have set another one, which then stays
+    if !is_understood {
+        tracing::warn!(HYDRANT_LOG = wanted, "not understood: `info` is taken, as in `debug` or `hydrant=trace`");
+    }
+}
+
+/// What to log; none when the wish is empty or cannot be meant. A bare word that is no level would name a module that
+/// there is not, and silence everything.
+fn filter(wanted: &str) -> Option<EnvFilter> {
+    let is_level = |word: &str| word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    let can_be_meant = |part: &str| part.contains('=') || is_level(part) || part.starts_with("hydrant");
+    let is_meant = !wanted.is_empty() && wanted.split(',').map(str::trim).all(can_be_meant);
+    EnvFilter::builder().parse(wanted).ok().filter(|_| is_meant)
 }
 
 /// Everything that `/metrics` shows.

@@ -23,6 +23,10 @@ use super::error::ServiceError;
 /// What a buffer starts with. A client has to send this much before we believe the length that it announced.
 const FIRST_BYTES: usize = 256 << 10;
 
+/// How much of what a client that was refused goes on sending is read, in bodies of the largest size. A batch of 500
+/// full records is 40 times what the service takes, and its sender should see why it was refused.
+const DISCARD_BODIES: usize = 48;
+
 /// How long a client that was refused may go on sending. Enough for an honest one; anybody can ask for it.
 const DISCARD_WITHIN: Duration = Duration::from_secs(2);
 
@@ -131,14 +135,14 @@ impl Received {
 }
 
 /// Reads on and keeps nothing: a client that is still sending would otherwise never see why it was refused. Ends
-/// with the body, after as much again as a body may have, or after [`DISCARD_WITHIN`].
+/// with the body, after [`DISCARD_BODIES`], or after [`DISCARD_WITHIN`].
 pub(super) async fn discard<B>(body: &mut B, limits: &Limits)
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let started = Instant::now();
     let mut seen: usize = 0;
-    while seen <= limits.body_bytes_max {
+    while seen / DISCARD_BODIES <= limits.body_bytes_max {
         let deadline = limits.body_deadline(started, seen).min(started + DISCARD_WITHIN);
         match next_data(body, deadline).await {
             Ok(Some(data)) => seen = seen.saturating_add(data.len()),

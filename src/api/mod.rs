@@ -285,8 +285,10 @@ impl Api {
         let received = match self.admit(&parts, body).await {
             Ok(received) => received,
             Err(error) => {
+                // Who asked first has sent nothing yet, and must not be told to.
+                let is_sending = !parts.headers.contains_key(http::header::EXPECT);
                 drop(parts); // a head may take far more memory than it took to send
-                if error.is_worth_reading_on() {
+                if is_sending && error.is_worth_reading_on() {
                     body::discard(body, &self.limits).await;
                 }
                 return Err(error);

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use clap::Args as ClapArgs;
 use futures_util::{Stream, TryStreamExt};
 use hydrant_core::{ByteSize, ObjectSource};
-use hydrant_sinks::Encryption;
 use tokio_util::io::ReaderStream;
 
 use super::{Failure, Output, block_on};
@@ -177,7 +176,7 @@ fn choose_store<'a>(spec: &'a Spec, bucket: Option<&str>, name: Option<&str>) ->
     let mut fitting: Vec<&StoreSpec> = Vec::new();
     for store in spec.streams.values().flat_map(StreamSpec::stores) {
         let known = fitting.iter().any(|known| known.name == store.name);
-        if !known && name.is_none_or(|name| store.name == name) && is_bucket(store, bucket)? {
+        if !known && name.is_none_or(|name| store.name == name) && is_bucket(store, bucket) {
             fitting.push(store);
         }
     }
@@ -196,10 +195,8 @@ fn choose_store<'a>(spec: &'a Spec, bucket: Option<&str>, name: Option<&str>) ->
     }
 }
 
-fn is_bucket(store: &StoreSpec, bucket: Option<&str>) -> Result<bool, Failure> {
-    let Some(bucket) = bucket else { return Ok(true) };
-    let sink = store.config.build(&Encryption::StoreDefault, &LocalSecrets).map_err(Failure::configuration)?;
-    Ok(sink.destination() == format!("s3://{bucket}"))
+fn is_bucket(store: &StoreSpec, bucket: Option<&str>) -> bool {
+    bucket.is_none_or(|bucket| store.config.bucket() == Some(bucket))
 }
 
 #[cfg(test)]

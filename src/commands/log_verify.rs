@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
+use hydrant_storage::catalog::OpenError;
 use hydrant_storage::files::real::RealFiles;
 use hydrant_storage::verify::{StreamReport, verify};
 
@@ -30,8 +31,13 @@ pub(super) struct Args {
 /// # Errors
 /// When the directory cannot be read, or damage was found.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
-    let report = verify(&args.dir, &RealFiles)
-        .map_err(|error| Failure::caused("read the data directory", &error).at(args.dir.display()))?;
+    let report = verify(&args.dir, &RealFiles).map_err(|error| {
+        let failure = match &error {
+            OpenError::Damaged { .. } => Failure::damage(error.to_string()),
+            _ => Failure::caused("read the data directory", &error),
+        };
+        failure.at(args.dir.display())
+    })?;
     for stream in &report.streams {
         tell(stream, out)?;
     }

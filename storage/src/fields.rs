@@ -5,6 +5,7 @@
 //! allocates no more than they could fill, and answers [`Malformed`] for whatever it cannot read.
 
 use crc_fast::{CrcAlgorithm, Digest};
+use hydrant_core::Position;
 
 /// Bytes that do not say what they should. Names the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +76,11 @@ impl<'a> Fields<'a> {
             }
         }
         Err(Malformed(what))
+    }
+
+    /// A varint that is a position.
+    pub(crate) fn position(&mut self, what: &'static str) -> Result<Position, Malformed> {
+        Position::read(self.varint(what)?).ok_or(Malformed(what))
     }
 
     /// A varint that fits 32 bits.

@@ -227,7 +227,8 @@ impl Runs {
             if count == 0 || (gap == 0 && !runs.whole.is_empty()) {
                 return Err(Malformed("run of records"));
             }
-            runs.whole.push(Span { first: Position::new(first), end: Position::new(at) });
+            let end = Position::read(at).ok_or(Malformed("length of a run"))?;
+            runs.whole.push(Span { first: Position::new(first), end });
         }
         let mut at = 0_u64;
         for _ in 0..fields.count(4, "number of share runs")? {
@@ -237,9 +238,10 @@ impl Runs {
             let first = fields.varint_u32("first share")?;
             let count = fields.varint_u32("count of shares")?;
             let end = first.checked_add(count).ok_or(Malformed("count of shares"))?;
-            let run = ShareRun { position: Position::new(at), of, first, end };
+            let position = Position::read(at).ok_or(Malformed("record of a share"))?;
+            let run = ShareRun { position, of, first, end };
             let sorted = runs.shares.last().is_none_or(|last| (last.record(), last.end) < (run.record(), run.first));
-            if of < 2 || end > of || count == 0 || at == u64::MAX || !sorted {
+            if of < 2 || end > of || count == 0 || !sorted {
                 return Err(Malformed("run of shares"));
             }
             runs.shares.push(run);

@@ -116,6 +116,22 @@ fn a_damaged_object_is_damage() {
 }
 
 #[test]
+fn a_bucket_is_known_by_its_name_wherever_it_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("hydrant.yaml");
+    let yaml = "stores:\n  lake:\n    s3: { bucket: lake, endpoint: \"http://127.0.0.1:1\", region: us-east-1, path_style: true }\n\
+        streams:\n  web:\n    sink:\n      s3: { store: lake }\n";
+    std::fs::write(&config, yaml).unwrap();
+    let config = config.display().to_string();
+    let (_, result) = cat(&["s3://other/key.gz", "--config", &config]);
+    assert!(result.unwrap_err().render(Format::Text).contains("no stream of the configuration uses"));
+    // The store is found, and nobody answers there.
+    let (_, result) = cat(&["s3://lake/key.gz", "--config", &config]);
+    let failure = result.unwrap_err().render(Format::Text);
+    assert!(!failure.contains("no stream of the configuration uses"), "{failure}");
+}
+
+#[test]
 fn an_object_in_a_store_is_found_by_its_key() {
     let folder = tempfile::tempdir().unwrap();
     let objects = folder.path().join("objects");

@@ -211,10 +211,10 @@ impl Checkpoint {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut fields = Fields::new(bytes);
         let checkpoint = Self {
-            forget: Position::new(fields.varint("forget-position")?),
-            highest: Position::new(fields.varint("highest position")?),
+            forget: fields.position("forget-position")?,
+            highest: fields.position("highest position")?,
             version: fields.varint("version")?,
-            version_from: Position::new(fields.varint("border of the version")?),
+            version_from: fields.position("border of the version")?,
             lost_records: fields.varint("lost records")?,
             sealed_above: Runs::decode(&mut fields)?,
             batches: (0..fields.count(BatchState::BYTES_MIN, "number of batches")?)

@@ -136,10 +136,9 @@ impl Entry {
             }
             SETTLED => Ok(Self::Settled { batch: batch(fields)? }),
             LOST => Ok(Self::Lost { span: span(fields)?, why: fields.text("why records are lost")? }),
-            VERSION => Ok(Self::Version {
-                number: fields.varint("version")?,
-                from: Position::new(fields.varint("border of a version")?),
-            }),
+            VERSION => {
+                Ok(Self::Version { number: fields.varint("version")?, from: fields.position("border of a version")? })
+            }
             REDRIVEN => Ok(Self::Redriven {
                 object: fields.text("key of a redriven object")?,
                 upto: fields.varint_u32("progress of a redrive")?,
@@ -201,7 +200,7 @@ pub(crate) fn put_span(out: &mut Vec<u8>, span: Span) {
 }
 
 pub(crate) fn span(fields: &mut Fields<'_>) -> Result<Span, Malformed> {
-    let first = fields.varint("first record of a span")?;
-    let end = first.checked_add(fields.varint("length of a span")?).ok_or(Malformed("length of a span"))?;
-    Ok(Span { first: Position::new(first), end: Position::new(end) })
+    let first = fields.position("first record of a span")?;
+    let end = first.get().checked_add(fields.varint("length of a span")?).and_then(Position::read);
+    Ok(Span { first, end: end.ok_or(Malformed("length of a span"))? })
 }

@@ -17,7 +17,6 @@ use crc_fast::{CrcAlgorithm, Digest, checksum};
 use hydrant_core::{Position, Span, Timestamp};
 
 use super::Payloads;
-use super::segment::NUMBER_MAX;
 
 /// Length of a frame's header in bytes.
 pub(super) const HEADER_BYTES: usize = 48;
@@ -133,18 +132,14 @@ impl Header {
             return None;
         }
         let count = u32_at(bytes, 16)?;
-        let first = u64_at(bytes, 24)?;
-        if first >= NUMBER_MAX {
-            return None;
-        }
         Some(Self {
             kind: Kind::from_code(u16::try_from(u32_at(bytes, 12)?).ok()?)?,
             count,
             data_len: u32_at(bytes, 20)?,
             body_crc: u32_at(bytes, 8)?,
-            first: Position::new(first),
+            first: Position::read(u64_at(bytes, 24)?)?,
             arrived_at: Timestamp::from_millis(u64_at(bytes, 32)?),
-            durable_to: Position::new(u64_at(bytes, 40)?),
+            durable_to: Position::read(u64_at(bytes, 40)?)?,
         })
     }
 

@@ -38,7 +38,7 @@ const HEADER_BYTES: usize = 60;
 const MAGIC: [u8; 8] = *b"hydr-log";
 
 /// Above every position that a log comes to, and every number of a spare file.
-pub(super) const NUMBER_MAX: u64 = 1 << 63;
+pub(super) const NUMBER_MAX: u64 = 1 << 60;
 
 /// The layout that this program writes, and the only one it reads.
 pub(super) const VERSION: u32 = 1;
@@ -113,8 +113,8 @@ impl Header {
         }
         Some(Found::Header(Self {
             incarnation: u64_at(bytes, 12)?,
-            base: Position::new(u64_at(bytes, 20)?),
-            previous_end: Position::new(u64_at(bytes, 28)?),
+            base: Position::read(u64_at(bytes, 20)?)?,
+            previous_end: Position::read(u64_at(bytes, 28)?)?,
             salt: u64_at(bytes, 36)?,
             len: u64_at(bytes, 44)?,
             created_at: Timestamp::from_millis(u64_at(bytes, 52)?),
