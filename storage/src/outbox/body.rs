@@ -95,7 +95,7 @@ fn read_part(file: &dyn File, offset: u64, len: u64, file_bytes: u64) -> io::Res
 }
 
 impl Body {
-    /// As [`Blob::read_at`], on the caller's thread.
+    /// As [`Blob::read_at`](hydrant_core::Blob::read_at), on the caller's thread.
     ///
     /// # Errors
     /// When the file cannot be read; [`io::ErrorKind::InvalidData`] around a [`Damage`] when a block it touches is
