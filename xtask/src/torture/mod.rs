@@ -58,6 +58,12 @@ const PLATEAU: u32 = 5;
 /// Kills of a control. One is enough to show the mistake; the others are for bad luck.
 const CONTROL_ROUNDS: u64 = 3;
 
+/// Rounds that are added while there are points that no server came to in time: a busy machine may miss one.
+const SECOND_TRIES: u64 = 24;
+
+/// Points that may be missed for all that, and are named. More, and something is wrong with the points.
+const MISSES_MAX: usize = 4;
+
 /// Options of `torture`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -225,8 +231,11 @@ impl<'a> Run<'a> {
     fn kills(&mut self) -> Result<()> {
         let mut slowest_start = Duration::ZERO;
         let rounds = self.orders.rounds;
-        for round in 1..=rounds {
-            self.misfits.turn(round, rounds)?;
+        for round in 1..=rounds + SECOND_TRIES {
+            if round > rounds && self.aims.never_struck(rounds).is_empty() {
+                break;
+            }
+            self.misfits.turn(round.min(rounds), rounds)?;
             let aim = self.aims.of_round(round, &mut self.random);
             let begun = Instant::now();
             if self.start(aim.as_ref()).with_context(|| format!("start of round {round}, {aim:?}"))? {
@@ -247,10 +256,14 @@ impl<'a> Run<'a> {
         for line in self.aims.lines() {
             print(&format!("torture: kills at {line}"))?;
         }
-        match self.aims.never_struck(rounds).as_slice() {
-            [] => Ok(()),
-            points => bail!("no server came to {} in time: is it built with crash points?", points.join(", ")),
+        let missed = self.aims.never_struck(rounds);
+        if missed.len() > MISSES_MAX {
+            bail!("no server came to {} in time: is it built with crash points?", missed.join(", "));
         }
+        if !missed.is_empty() {
+            print(&format!("torture: no server came to {} in time", missed.join(", ")))?;
+        }
+        Ok(())
     }
 
     /// Starts the server with its aim; false when it died there before it was ready.
