@@ -106,11 +106,14 @@ fn report(args: &Args, name: &str, result: &Value) -> Result<()> {
         writeln!(file, "{result}")?;
     }
     let total = &result["verdict"]["total"];
+    let faults = result["faults"].as_array().map_or(&[][..], Vec::as_slice);
+    let longest = |what: &str| faults.iter().filter_map(|fault| fault[what].as_u64()).max().unwrap_or_default();
     print(&format!(
-        "faults: disk {name} {} times; felt and over within {} ms; {} records acknowledged, {} told to slow down or wait; {} lost, \
-         {} invented, {} torn, {} duplicated",
-        result["faults"].as_array().map_or(0, Vec::len),
-        result["faults"],
+        "faults: disk {name} {} times, felt after {} ms at most, over {} ms at most after its end; {} records acknowledged, {} \
+         not taken; {} lost, {} invented, {} torn, {} duplicated",
+        faults.len(),
+        longest("felt_ms"),
+        longest("over_ms"),
         total["obliged"],
         total["refused"],
         total["lost"],
