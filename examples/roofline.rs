@@ -176,7 +176,11 @@ fn records(record_bytes: usize) -> Bytes {
 }
 
 fn answer(batch: usize) -> Bytes {
-    let entries = vec![r#"{"RecordId":"49546986683135544286507457936321625675700192471156785154"}"#; batch].join(",");
+    const ENTRY: &str = r#"{"RecordId":"49546986683135544286507457936321625675700192471156785154"}"#;
+    if batch == 1 {
+        return ENTRY.into();
+    }
+    let entries = vec![ENTRY; batch].join(",");
     format!(r#"{{"FailedPutCount":0,"RequestResponses":[{entries}]}}"#).into()
 }
 
