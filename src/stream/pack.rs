@@ -334,8 +334,12 @@ impl Pack {
     }
 
     /// Drops what is buffered and goes back to the watermark: nothing is lost, as the log has all of it. Only while no
-    /// seal is under way, whose records would be read once more.
+    /// seal is under way, whose records would be read once more. If a seal found no room, the log gives what it can.
     async fn rewind(&mut self) {
+        if self.size_with_room.is_some() {
+            let log = self.parts.log.clone();
+            finish(self.parts.pool.block(move || log.free_spares())).await;
+        }
         for span in self.parts.again.take().spans() {
             self.parts.sealed.reopen(span);
         }

@@ -168,6 +168,10 @@ impl Files for NoSync {
         RealFiles.remove(path)
     }
 
+    fn free(&self, dir: &Path) -> io::Result<u64> {
+        RealFiles.free(dir)
+    }
+
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }

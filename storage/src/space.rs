@@ -16,7 +16,11 @@
 //! that use more than an equal part of it are refused. So one stream with a dead destination leaves room for the
 //! others.
 //!
-//! Counts only; it never touches a disk, and a disk that others fill is found when a file is allocated.
+//! The disk may have less room than was declared, or others may fill it. Then what is in use and what is free is all there
+//! is, and a segment of the log must leave as much of that as it would of the declared limit ([`Share::take_segment`]).
+//! Else the log would take each byte that a delivered batch gives back, and no seal would ever find room.
+//!
+//! Counts only; it never touches a disk.
 
 use std::fmt;
 use std::io;
@@ -172,6 +176,19 @@ impl Share {
         Ok(())
     }
 
+    /// Takes `bytes` for a segment of the log, or nothing, on a disk where `free` more can be allocated.
+    ///
+    /// # Errors
+    /// [`NoSpace`] as for [`take`](Self::take) with [`Claim::Append`], or when too little of the disk would be left for seals.
+    pub fn take_segment(&self, bytes: u64, free: u64) -> Result<(), NoSpace> {
+        let used = self.space.used();
+        let there_is = used.saturating_add(free).min(self.space.limit);
+        if used.saturating_add(bytes) > line(there_is, Claim::Append) && there_is < self.space.limit {
+            return Err(self.disk_full(bytes));
+        }
+        self.take(bytes, Claim::Append)
+    }
+
     /// What to answer when `wanted` bytes were taken and given back because the disk itself has no room.
     pub(crate) fn disk_full(&self, wanted: u64) -> NoSpace {
         NoSpace { wanted, used: self.used(), limit: self.limit(), owner: Owner::Disk }
@@ -291,6 +308,19 @@ mod tests {
         greedy.take(2 * MIB, Claim::Append).unwrap();
         greedy.take(1, Claim::Append).unwrap_err();
         assert_eq!(space.used(), 34 * MIB);
+    }
+
+    #[test]
+    fn on_a_disk_smaller_than_declared_appends_leave_room_for_seals() {
+        let (_space, share) = space(1 << 40, 1 << 40);
+        let disk = 64 * MIB;
+        while share.take_segment(MIB, disk - share.used()).is_ok() {}
+        assert_eq!(share.used(), 44 * MIB, "as on a share of that size");
+        assert_eq!(share.take_segment(MIB, disk - share.used()).unwrap_err().owner, Owner::Disk);
+        share.take(16 * MIB, Claim::DataSeal).unwrap();
+        share.give(40 * MIB);
+        share.take_segment(MIB, disk - share.used()).unwrap();
+        share.take_segment(MIB, u64::MAX).unwrap();
     }
 
     #[test]

@@ -32,9 +32,6 @@ use crate::torture::layout::{Layout, Misfits, Store};
 /// Bytes of the disk: some segments of each stream and not many.
 const DISK_BYTES: u64 = 160 << 20;
 
-/// What the server may take of it. Whoever lets it take the whole disk lets the log fill what seals need.
-const DISK_OF_SERVER: &str = "96MiB";
-
 /// Load between two faults.
 const BETWEEN: Duration = Duration::from_secs(2);
 
@@ -198,9 +195,8 @@ impl<'a> Run<'a> {
         let layout = Layout::new(&[Store::File], seed, programs, folder, &Addresses::new())?;
         let plan = folder.join("plan.json");
         fs::write(&plan, layout.plan.to_string()).context("write the plan")?;
-        let mut node = Node::new(programs, folder, &layout.yaml, &Addresses::new())?
-            .with_data(disk.at.join("data"))
-            .with_disk(DISK_OF_SERVER)?;
+        // It believes that the disk is as large as the default of `server.disk`.
+        let mut node = Node::new(programs, folder, &layout.yaml, &Addresses::new())?.with_data(disk.at.join("data"));
         let oracle = Oracle::start(programs, &plan, &Addresses::new())?;
         node.start()?;
         let load = Some(Load::start(programs, &node.endpoint(), &oracle.address, 1, PAUSE_MS)?);

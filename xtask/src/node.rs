@@ -77,17 +77,6 @@ impl Node {
         Self { data, ..self }
     }
 
-    /// The same server with so much of the disk for itself.
-    ///
-    /// # Errors
-    /// When its configuration cannot be changed.
-    pub(crate) fn with_disk(self, bytes: &str) -> Result<Self> {
-        let config = fs::read_to_string(self.config())?;
-        let limits = format!("server:\n  disk: {bytes}\n  disk_per_stream: {bytes}\n");
-        fs::write(self.config(), config.replacen("server:\n", &limits, 1)).context("limit the disk")?;
-        Ok(self)
-    }
-
     /// Starts it and waits until it takes records. Its output is appended to `server.log`.
     ///
     /// # Errors

@@ -267,6 +267,39 @@ async fn a_poisoned_log_shows_and_what_it_holds_is_still_delivered() {
     running.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_with_less_room_than_was_declared_empties_itself_while_producers_go_on() {
+    let (files, (store, open)) = (SimFiles::new(8), locked());
+    files.set_capacity(Some(1 << 20));
+    let setup = on(&files, store);
+    let running = setup.start(Path::new(DIR), 11);
+    let (mut stored, mut refused) = (0, 0);
+    // The store is down until the disk is full; then producers still take whatever they are given.
+    while refused < 2_000 {
+        let batch = lines(stored..stored + 100);
+        let lengths = batch.iter().map(|line| u32::try_from(line.len()).unwrap()).collect();
+        match running.stream.append(Payloads { data: batch.concat().into(), lengths }).await {
+            Ok(_) => stored += 100,
+            Err(AppendError::Full) => {
+                refused += 1;
+                if refused == 100 {
+                    open.store(true, Ordering::SeqCst);
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        if refused >= 100 && running.stream.counters().records_out.get() > 3 * (1 << 20) / 10 {
+            break;
+        }
+    }
+    let out = running.stream.counters().records_out.get();
+    assert!(out > 3 * (1 << 20) / 10, "{stored} records stored, {out} delivered, {refused} times refused");
+    running.drain().await;
+    assert_once(&setup.primary.lines(), 0..stored, "delivered");
+    running.stop().await;
+}
+
 /// The code of what ails the stream.
 fn code(running: &Running) -> Option<&'static str> {
     match running.stream.health().state() {

@@ -42,6 +42,9 @@ pub trait Files: Send + Sync + fmt::Debug {
     /// Removes a file's name. Durable after [`sync_dir`](Self::sync_dir).
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Bytes that may still be allocated on the disk that holds this folder; as many as there can be if nobody knows.
+    fn free(&self, dir: &Path) -> io::Result<u64>;
+
     /// Makes the names in a folder durable, as they stand now.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 }

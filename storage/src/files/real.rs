@@ -1,5 +1,5 @@
 //! The disk of this machine: `std::fs`, and from `rustix` what it lacks (vectored writes at an offset, `fdatasync`
-//! under its own name, `fallocate`).
+//! under its own name, `fallocate`, `statvfs`).
 //!
 //! Nothing here is clever: each call is one or two system calls, short writes are finished, interrupted ones are
 //! made again, and an error goes to the caller untouched. What to do about it is decided above.
@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate, fdatasync};
+use rustix::fs::{FallocateFlags, fallocate, fdatasync, statvfs};
 use rustix::io::{Errno, pwritev};
 
 use super::{File, Files};
@@ -77,6 +77,11 @@ impl Files for RealFiles {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn free(&self, dir: &Path) -> io::Result<u64> {
+        let disk = statvfs(dir)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize)) // without what is kept for root
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

@@ -264,6 +264,10 @@ impl Files for SimFiles {
         Ok(())
     }
 
+    fn free(&self, _dir: &Path) -> io::Result<u64> {
+        Ok(self.disk().free().unwrap_or(u64::MAX))
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut disk = self.disk();
         let outcome = disk.begin(Op::SyncDir, dir);

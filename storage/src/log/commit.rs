@@ -29,7 +29,7 @@ use super::segment::{self, FRAMES_START, MakeError, Segment};
 use super::{AppendError, Options};
 use crate::crash::{self, Point, Slip};
 use crate::files::{File, Files};
-use crate::space::{BLOCK_BYTES, Claim};
+use crate::space::BLOCK_BYTES;
 use crate::timing::Timings;
 
 /// Payloads up to this many bytes are copied next to their header. Copying so few costs less than one more part in
@@ -239,7 +239,8 @@ impl Committer {
     }
 
     fn try_allocate(&self, len: u64, rack: &Rack) -> Result<Spare, NoSegment> {
-        rack.share.take(len, Claim::Append).map_err(|error| {
+        let free = rack.files.free(&rack.dir).unwrap_or(u64::MAX); // a disk that does not say shows it by the allocation
+        rack.share.take_segment(len, free).map_err(|error| {
             tracing::debug!(dir = %rack.dir.display(), %error, "no space for a segment");
             NoSegment::Full
         })?;

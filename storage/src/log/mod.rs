@@ -305,6 +305,11 @@ impl Log {
         self.shared.forget(upto)
     }
 
+    /// Removes the files that are kept for later segments: something else needs their room on the disk. Blocks.
+    pub fn free_spares(&self) {
+        self.shared.free_spares();
+    }
+
     /// What the log takes now.
     pub fn usage(&self) -> Usage {
         self.shared.usage()

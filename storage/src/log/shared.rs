@@ -188,6 +188,10 @@ impl Shared {
         })
     }
 
+    pub(super) fn free_spares(&self) {
+        self.rack.free_spares();
+    }
+
     /// Takes nothing any more. What was shut stays as it was shut.
     pub(super) fn shut(&self, gate: Gate) {
         let (closed, poisoned) = (matches!(gate, Gate::Closed), matches!(gate, Gate::Poisoned(_)));

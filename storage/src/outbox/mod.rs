@@ -407,15 +407,15 @@ impl Inner {
             written => self.folder.poison.guard(written).map_err(SealError::Poisoned)?,
         }
         crash::reach(Point::SealWritten);
-        if crash::slips(Slip::SendBeforeSeal) {
-            slip::name_later(&self.folder, batch);
-            return Ok(());
-        }
         self.make_durable(&*file, batch).map_err(SealError::Poisoned)
     }
 
     /// From a finished temporary file to a batch.
     fn make_durable(&self, file: &dyn File, batch: BatchId) -> Result<(), Arc<io::Error>> {
+        if crash::slips(Slip::SendBeforeSeal) {
+            slip::name_later(&self.folder, batch);
+            return Ok(());
+        }
         self.folder.sync_file(file)?;
         crash::reach(Point::SealSynced);
         self.folder.rename(&temporary_name(batch), &file_name(batch))?;
