@@ -2,10 +2,9 @@
 //!
 //! A check breaks the destination, or the attempt, and looks at two things: what the sink said, and what lies in the
 //! destination as others read it. It never waits for time to pass, only for what must happen, and gives up after
-//! [`CHECK_MAX`].
+//! [`CHECK_MAX`](super::CHECK_MAX).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use async_trait::async_trait;
@@ -13,16 +12,9 @@ use bytes::Bytes;
 use hydrant_core::{BatchId, FaultCode, Object, ObjectSink, Verdict};
 
 use super::blobs::{MemoryBlob, StallingBlob, UnreadableBlob};
+use super::breakage::{Breakage, Effect};
+use super::{ATTEMPT_MAX, RECORD_CANARY, shows_nothing_of, within};
 use crate::random::Random;
-
-/// Longest time that one attempt may take in a world of tests.
-const ATTEMPT_MAX: Duration = Duration::from_secs(20);
-
-/// Longest time of a check as a whole.
-const CHECK_MAX: Duration = Duration::from_mins(3);
-
-/// Found in each body and in the metadata of each object that the checks place: never to be seen in a fault.
-const RECORD_CANARY: &str = "canary-of-a-record";
 
 /// Sizes around the parts in which sinks read and send: none, one byte, a part and its neighbours, several parts.
 const SIZES: [usize; 7] = [0, 1, (256 << 10) - 1, 256 << 10, (1 << 20) + 1, 3 << 20, (5 << 20) + 17];
@@ -70,46 +62,6 @@ pub trait ObjectWorld: Send + Sync {
 
     /// Texts that no fault may show.
     fn secrets(&self) -> Vec<String>;
-}
-
-/// One way to break a destination that passes by itself or that an operator can mend.
-#[derive(Clone, Debug)]
-pub struct Breakage {
-    /// What it is called; the world knows it by this.
-    pub name: &'static str,
-    /// The code under which the sink must report it.
-    pub code: FaultCode,
-    /// How long the destination asks to wait, if it does.
-    pub retry_after: Option<Duration>,
-    /// What it does to the object.
-    pub effect: Effect,
-}
-
-/// What a breakage does to an object that is placed under it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// It is not stored.
-    Nothing,
-    /// It is stored, and the sink does not hear of it.
-    StoredUnheard,
-}
-
-impl Breakage {
-    /// A breakage that stores nothing.
-    pub const fn new(name: &'static str, code: FaultCode) -> Self {
-        Self { name, code, retry_after: None, effect: Effect::Nothing }
-    }
-
-    /// A breakage after the object was stored.
-    pub const fn unheard(name: &'static str, code: FaultCode) -> Self {
-        Self { name, code, retry_after: None, effect: Effect::StoredUnheard }
-    }
-
-    /// The breakage with a wish when to come back.
-    #[must_use]
-    pub const fn asking_for(self, wait: Duration) -> Self {
-        Self { retry_after: Some(wait), ..self }
-    }
 }
 
 /// The folder of the keys of a world's objects.
@@ -371,23 +323,15 @@ pub async fn keeps_secrets(world: &dyn ObjectWorld) -> Result<()> {
     within(async {
         let mut secrets = world.secrets();
         secrets.push(RECORD_CANARY.to_owned());
-        let check = |name: &str, verdict: &Verdict| {
-            let (Verdict::Retry(fault) | Verdict::Refused(fault)) = verdict else { return Ok(()) };
-            let shown = format!("{fault} {fault:?}");
-            match secrets.iter().find(|secret| shown.contains(secret.as_str())) {
-                Some(secret) => bail!("promise 9, {name}: {shown:?} shows {secret:?}"),
-                None => Ok(()),
-            }
-        };
         for (breakage, seed) in world.breakages().into_iter().zip(900..) {
             world.break_by(&breakage).await?;
             let metadata = vec![("note".to_owned(), RECORD_CANARY.to_owned())];
             let object = Object { metadata, ..object(world.salt(), seed, 1000) };
-            check(breakage.name, &place(world, &object).await.context(breakage.name)?)?;
+            shows_nothing_of(&secrets, breakage.name, &place(world, &object).await.context(breakage.name)?)?;
             world.mend().await?;
         }
         for (object, _) in world.unacceptable() {
-            check("an object that is refused", &place(world, &object).await?)?;
+            shows_nothing_of(&secrets, "an object that is refused", &place(world, &object).await?)?;
         }
         let destination = world.sink().destination();
         let told = secrets.iter().find(|secret| destination.contains(secret.as_str()));
@@ -395,10 +339,6 @@ pub async fn keeps_secrets(world: &dyn ObjectWorld) -> Result<()> {
         Ok(())
     })
     .await
-}
-
-async fn within(check: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::time::timeout(CHECK_MAX, check).await.with_context(|| format!("the check took longer than {CHECK_MAX:?}"))?
 }
 
 /// One attempt by a new sink.
