@@ -1,5 +1,5 @@
 //! As much of HTTP/1.1 as a scripted server needs: heads and bodies of announced length in, answers out, garbage
-//! among them.
+//! among them. [`s3`](crate::s3) and [`receiver`](crate::receiver) speak through it.
 
 use std::fmt::Write as _;
 use std::io;
@@ -13,32 +13,32 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 const BODY_BYTES_MAX: u64 = 256 << 20;
 
 /// How much of a body is quoted.
-const ECHOED_BYTES_MAX: usize = 1000;
+const QUOTED_BYTES_MAX: usize = 1000;
 
 /// The head of a request.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Head {
-    pub(super) method: String,
+pub(crate) struct Head {
+    pub(crate) method: String,
     /// As on the request line, percent-encoded.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// As on the request line, without `?`.
-    pub(super) query: String,
+    pub(crate) query: String,
     /// Names in lower case.
-    pub(super) headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 impl Head {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether the query has this parameter, with a value or without.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.query.split('&').any(|pair| pair.split('=').next() == Some(name))
     }
 
     /// A parameter of the query, decoded.
-    pub(super) fn parameter(&self, name: &str) -> Option<String> {
+    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
         let pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
         pairs.into_iter().find(|(known, _)| *known == name).map(|(_, value)| decode(value))
     }
@@ -87,22 +87,16 @@ impl Answer {
         Self { body: body.into(), ..self }
     }
 
-    /// An error document that quotes what it was sent: all headers, and the beginning of the body.
-    pub(super) fn echo(head: &Head, body: &[u8]) -> Self {
-        let mut document = String::from("<Error><Code>AccessDenied</Code><Message>");
-        for (name, value) in &head.headers {
-            let _written = write!(document, "{name}: {value}; ");
-        }
-        document.push_str(&String::from_utf8_lossy(body.get(..ECHOED_BYTES_MAX).unwrap_or(body)));
-        document.push_str("</Message></Error>");
-        Self::status(403).body(document)
+    /// The body, to be changed on its way out.
+    pub(crate) fn body_mut(&mut self) -> &mut Bytes {
+        &mut self.body
     }
 
-    pub(super) fn is_success(&self) -> bool {
+    pub(crate) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    pub(super) fn to_bytes(&self, is_head: bool) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self, is_head: bool) -> Vec<u8> {
         if let Some(garbage) = &self.garbage {
             return garbage.to_vec();
         }
@@ -122,8 +116,18 @@ impl Answer {
     }
 }
 
+/// What a careless server quotes of a request: all its headers, and the beginning of its body.
+pub(crate) fn quote(head: &Head, body: &[u8]) -> String {
+    let mut quoted = String::new();
+    for (name, value) in &head.headers {
+        let _written = write!(quoted, "{name}: {value}; ");
+    }
+    quoted.push_str(&String::from_utf8_lossy(body.get(..QUOTED_BYTES_MAX).unwrap_or(body)));
+    quoted
+}
+
 /// The next head; nothing when the client has no more to ask.
-pub(super) async fn read_head(connection: &mut BufReader<TcpStream>) -> io::Result<Option<Head>> {
+pub(crate) async fn read_head(connection: &mut BufReader<TcpStream>) -> io::Result<Option<Head>> {
     let mut head = Head::default();
     let mut limited = connection.take(HEAD_BYTES_MAX as u64);
     let mut line = String::new();
@@ -146,7 +150,7 @@ pub(super) async fn read_head(connection: &mut BufReader<TcpStream>) -> io::Resu
     }
 }
 
-pub(super) async fn read_body(connection: &mut BufReader<TcpStream>, head: &Head) -> io::Result<Bytes> {
+pub(crate) async fn read_body(connection: &mut BufReader<TcpStream>, head: &Head) -> io::Result<Bytes> {
     let len: u64 = head.header("content-length").and_then(|text| text.parse().ok()).ok_or_else(malformed)?;
     if len > BODY_BYTES_MAX {
         return Err(malformed());
@@ -161,7 +165,7 @@ fn malformed() -> io::Error {
 }
 
 /// Undoes percent-encoding.
-pub(super) fn decode(text: &str) -> String {
+pub(crate) fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {

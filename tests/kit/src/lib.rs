@@ -6,7 +6,8 @@
 //! readers, and judges. Neither shares code with the server, so that a mistake there is not made twice.
 //!
 //! Tests of the sinks take the rest: the [`conformance`] suite, and what it breaks them with: a [`proxy`] that resets,
-//! stalls and trickles, and an [`s3`] server that follows a script.
+//! stalls and trickles, and servers that follow a script: [`s3`], and a [`receiver`] of the HTTP endpoint protocol, which is
+//! a process too: `hydrant-receiver`.
 
 pub mod signature;
 
@@ -26,6 +27,10 @@ pub mod oracle;
 
 pub mod proxy;
 
+pub mod http;
+
 pub mod s3;
+
+pub mod receiver;
 
 pub mod conformance;

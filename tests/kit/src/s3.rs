@@ -7,7 +7,6 @@
 //! Speaks path style and the requests that Hydrant makes: put, head and get of an object, list of a bucket, and an
 //! upload in parts from its beginning to its completion or abort. Never keeps a body that its script does not store.
 
-mod http;
 mod objects;
 
 use std::io;
@@ -20,8 +19,8 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-pub use http::Answer;
-use http::{Head, read_body, read_head};
+pub use crate::http::Answer;
+use crate::http::{Head, quote, read_body, read_head};
 pub use objects::StoredObject;
 use objects::{Objects, Verifier};
 
@@ -230,7 +229,11 @@ async fn serve_one(connection: &mut BufReader<TcpStream>, state: &State, head: H
         Script::Unconditional if head.header("if-none-match").is_some() => {
             (Answer::error(501, "NotImplemented"), Duration::ZERO)
         }
-        Script::Echo => (Answer::echo(&head, &body), Duration::ZERO),
+        Script::Echo => {
+            let quoted = quote(&head, &body);
+            let document = format!("<Error><Code>AccessDenied</Code><Message>{quoted}</Message></Error>");
+            (Answer::status(403).body(document), Duration::ZERO)
+        }
         Script::Serve | Script::Unconditional | Script::Stall | Script::AnswerEarly(_) => (store(), Duration::ZERO),
     };
     send(connection, &head, &answer, interval).await

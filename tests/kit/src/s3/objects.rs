@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use aws_lc_rs::digest;
 use bytes::Bytes;
 
-use super::http::{Answer, Head, decode};
 use super::{ACCESS_KEY_ID, BUCKET, OBJECT_BYTES_MAX, REGION, SECRET_ACCESS_KEY, Step};
+use crate::http::{Answer, Head, decode};
 use crate::signature::{Signer, Unsigned};
 
 /// An object as it was stored.
