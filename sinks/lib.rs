@@ -1,4 +1,7 @@
 //! The list of sinks: one feature, one variant and its arms for each.
+//!
+//! Sinks that write objects do so into a store, which is declared apart, so that several streams and dead letters can
+//! share it. Sinks of separate pieces say themselves where their pieces go.
 
 use std::sync::Arc;
 
@@ -6,7 +9,7 @@ use hydrant_core::compression::Compression;
 use hydrant_core::delimiter::Delimiter;
 use hydrant_core::problem::{DocPath, Problems};
 use hydrant_core::secret::Secrets;
-use hydrant_core::{ObjectSink, ObjectSource};
+use hydrant_core::{ObjectSink, ObjectSource, PieceSink};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +66,7 @@ pub struct ObjectOptions<'a> {
 }
 
 impl SinkConfig {
-    /// The kind as declared: `file`, `s3`. The store that it names must be of the same kind.
+    /// The kind as declared: `file`, `s3`. One that writes objects names a store of the same kind.
     pub fn kind(&self) -> &'static str {
         match self {
             #[cfg(feature = "file")]
@@ -74,40 +77,58 @@ impl SinkConfig {
     }
 
     /// Adds what is wrong with it, as far as it shows without the rest of the document. `at` is the place of `sink`.
-    pub fn validate(&self, at: &DocPath, problems: &mut Problems) {
+    /// Secrets are resolved once, so that a missing one is found here.
+    #[allow(unused_variables, reason = "without the feature of any sink that has secrets of its own")]
+    pub fn validate(&self, at: &DocPath, secrets: &dyn Secrets, problems: &mut Problems) {
+        let at = at.field(self.kind());
         match self {
             #[cfg(feature = "file")]
-            Self::File(config) => config.validate(&at.field("file"), problems),
+            Self::File(config) => config.validate(&at, problems),
             #[cfg(feature = "s3")]
-            Self::S3(config) => config.validate(&at.field("s3"), problems),
+            Self::S3(config) => config.validate(&at, problems),
         }
     }
 
-    /// What it has in common with other sinks that write objects.
-    pub fn objects(&self) -> ObjectOptions<'_> {
+    /// What it has in common with other sinks that write objects; `None` for one of separate pieces.
+    pub fn objects(&self) -> Option<ObjectOptions<'_>> {
         match self {
             #[cfg(feature = "file")]
             Self::File(hydrant_sink_file::SinkConfig { store, prefix, compression, delimiter }) => {
-                ObjectOptions { store, prefix, compression: *compression, delimiter: *delimiter }
+                Some(ObjectOptions { store, prefix, compression: *compression, delimiter: *delimiter })
             }
             #[cfg(feature = "s3")]
             Self::S3(hydrant_sink_s3::SinkConfig { store, prefix, compression, delimiter, sse: _ }) => {
-                ObjectOptions { store, prefix, compression: *compression, delimiter: *delimiter }
+                Some(ObjectOptions { store, prefix, compression: *compression, delimiter: *delimiter })
             }
+        }
+    }
+
+    /// Makes the sink, if it is one of separate pieces: `None` for one that writes objects, which its store makes. Never
+    /// connects: a destination that is down does not stop the start.
+    ///
+    /// # Errors
+    /// A sentence for the operator; none is expected after [`validate`](Self::validate) found nothing.
+    #[allow(unused_variables, reason = "without the feature of any sink of separate pieces")]
+    pub fn build(&self, secrets: &dyn Secrets) -> Result<Option<Arc<dyn PieceSink>>, String> {
+        match self {
+            #[cfg(feature = "file")]
+            Self::File(_) => Ok(None),
+            #[cfg(feature = "s3")]
+            Self::S3(_) => Ok(None),
         }
     }
 
     /// The encryption to ask for with each object.
     pub fn encryption(&self) -> Encryption {
         match self {
-            #[cfg(feature = "file")]
-            Self::File(_) => Encryption::StoreDefault,
             #[cfg(feature = "s3")]
             Self::S3(config) => match &config.sse {
                 hydrant_sink_s3::Sse::None => Encryption::StoreDefault,
                 hydrant_sink_s3::Sse::S3 => Encryption::SseS3,
                 hydrant_sink_s3::Sse::Kms(key) => Encryption::SseKms { key: key.clone() },
             },
+            #[allow(unreachable_patterns, reason = "without the feature of any other sink")]
+            _ => Encryption::StoreDefault,
         }
     }
 }
@@ -172,6 +193,7 @@ impl StoreConfig {
             }
         }
     }
+
     /// Makes the reader of objects that lie here. Never connects.
     ///
     /// # Errors

@@ -187,10 +187,12 @@ fn open_stream(
     budget: &Arc<Budget>,
     committers: &Committers,
 ) -> Result<Ready, String> {
-    let SinkSpec::Objects(objects) = &spec.sink;
+    let SinkSpec::Objects(objects) = &spec.sink else {
+        return Err(format!("sinks of kind `{}` do not deliver yet", spec.sink.kind()));
+    };
     let primary = stores.build(&objects.store, &objects.encryption)?;
     let dead_letter = stores.build(&spec.dead_letter.store, &Encryption::StoreDefault)?;
-    let (entry, dir) = declare(spec, objects.kind, edges, data)?;
+    let (entry, dir) = declare(spec, edges, data)?;
     let share = space.share(disk);
     let spec = Arc::new(spec.clone());
     let lane = |live: &LiveStream| Lane {
@@ -217,9 +219,9 @@ fn open_stream(
     Ok(Ready { live, lane, open })
 }
 
-fn declare(spec: &StreamSpec, kind: &str, edges: &Edges, data: &mut DataDir) -> Result<(StreamEntry, PathBuf), String> {
+fn declare(spec: &StreamSpec, edges: &Edges, data: &mut DataDir) -> Result<(StreamEntry, PathBuf), String> {
     let incarnation = edges.entropy.number();
-    let declared = Declaration { name: &spec.name, definition: &spec.definition, sink_kind: kind };
+    let declared = Declaration { name: &spec.name, definition: &spec.definition, sink_kind: spec.sink.kind() };
     data.declare(declared, edges.clock.now(), incarnation).map_err(|error| error.to_string())
 }
 

@@ -108,6 +108,11 @@ impl Problems {
         None
     }
 
+    /// Adds those that were collected apart.
+    pub fn append(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

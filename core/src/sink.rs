@@ -42,7 +42,9 @@ pub enum Verdict {
 /// What a sink can take. The buffer never seals beyond it: one batch is one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most bytes in a request or object, as counted before compression.
+    /// Most bytes of records in a request or object, as they were accepted. A sink whose encoding makes more of them
+    /// leaves room for that here. A single record may be larger: then it travels alone, and
+    /// [`encode`](PieceSink::encode) may refuse it.
     pub body_bytes_max: ByteSize,
     /// Most pieces in a request.
     pub pieces_max: u32,

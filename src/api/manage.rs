@@ -235,18 +235,17 @@ impl Api {
 
     /// Destinations that the service has no words for have an id only.
     fn destination<'a>(&self, spec: &'a StreamSpec) -> Destination<'a> {
-        let SinkSpec::Objects(objects) = &spec.sink;
-        let s3 = match &objects.store.config {
-            StoreConfig::S3(store) => Some(self.s3(spec, objects, &store.bucket)),
-            StoreConfig::File(_) => None,
-        };
-        let extended_s3 = s3.clone().map(|s3| ExtendedS3Description {
-            s3,
+        let nameless = Destination { id: DESTINATION_ID, s3: None, extended_s3: None };
+        let SinkSpec::Objects(objects) = &spec.sink else { return nameless };
+        let StoreConfig::S3(store) = &objects.store.config else { return nameless };
+        let s3 = self.s3(spec, objects, &store.bucket);
+        let extended_s3 = ExtendedS3Description {
+            s3: s3.clone(),
             processing_configuration: processing(objects.delimiter),
             s3_backup_mode: "Disabled",
             data_format_conversion_configuration: Switch { enabled: false },
-        });
-        Destination { id: DESTINATION_ID, s3, extended_s3 }
+        };
+        Destination { s3: Some(s3), extended_s3: Some(extended_s3), ..nameless }
     }
 
     fn s3<'a>(&self, spec: &'a StreamSpec, objects: &'a ObjectsSpec, bucket: &str) -> S3Description<'a> {

@@ -16,7 +16,7 @@ pub(super) struct Definition<'a> {
     pub(super) hints: Hints,
     pub(super) retry_for: RetryFor,
     pub(super) sink: &'a SinkConfig,
-    pub(super) store: &'a StoreSpec,
+    pub(super) store: Option<&'a StoreSpec>,
     pub(super) dead_letter: &'a DeadLetterSpec,
 }
 
@@ -29,7 +29,7 @@ impl fmt::Display for Definition<'_> {
                 RetryFor::AtMost(time) => json!(TimeSpan(time)),
             },
             "sink": self.sink,
-            "store": store(&self.store.config),
+            "store": self.store.map(|spec| store(&spec.config)),
             "dead_letter": {
                 "store": self.dead_letter.store.name,
                 "at": store(&self.dead_letter.store.config),

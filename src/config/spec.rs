@@ -10,7 +10,7 @@ use hydrant_core::ByteSize;
 use hydrant_core::compression::Compression;
 pub use hydrant_core::delimiter::Delimiter;
 use hydrant_core::secret::{Secret, SecretRef};
-use hydrant_sinks::{Encryption, StoreConfig};
+use hydrant_sinks::{Encryption, SinkConfig, StoreConfig};
 
 use crate::encode::name::{ErrorPrefix, Prefix};
 
@@ -91,9 +91,12 @@ pub struct StreamSpec {
 
 impl StreamSpec {
     /// The stores that it writes to.
-    pub fn stores(&self) -> [&StoreSpec; 2] {
-        let SinkSpec::Objects(objects) = &self.sink;
-        [&objects.store, &self.dead_letter.store]
+    pub fn stores(&self) -> impl Iterator<Item = &StoreSpec> {
+        let data = match &self.sink {
+            SinkSpec::Objects(objects) => Some(&objects.store),
+            SinkSpec::Pieces(_) => None,
+        };
+        data.into_iter().chain([&self.dead_letter.store])
     }
 }
 
@@ -120,6 +123,27 @@ pub enum RetryFor {
 pub enum SinkSpec {
     /// As objects, into a store.
     Objects(ObjectsSpec),
+    /// As separate pieces, to a service.
+    Pieces(PiecesSpec),
+}
+
+impl SinkSpec {
+    /// The sink's kind as declared: `s3`, `file`, `http`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Objects(objects) => objects.kind,
+            Self::Pieces(pieces) => pieces.kind,
+        }
+    }
+}
+
+/// Which service takes the pieces, and how it is reached.
+#[derive(Clone, Debug)]
+pub struct PiecesSpec {
+    /// The sink's kind as declared.
+    pub kind: &'static str,
+    /// What was declared of it.
+    pub config: SinkConfig,
 }
 
 /// How records become objects.

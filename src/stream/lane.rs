@@ -256,7 +256,7 @@ impl Lane {
     }
 
     fn pack_parts(&self, open: &OpenLane, log: &Log, out: mpsc::Sender<Packed>, again: &Arc<Again>) -> pack::Parts {
-        let SinkSpec::Objects(objects) = &self.spec.sink;
+        let SinkSpec::Objects(objects) = &self.spec.sink else { unreachable!("no other lane is assembled") };
         let sealer = Sealer::new(self, objects, open.outbox.clone());
         pack::Parts {
             log: log.clone(),

@@ -310,13 +310,13 @@ fn specs() -> Vec<StreamSpec> {
         definition: String::new(),
     };
     let mut kms = spec("web-kms", &bucket);
-    let SinkSpec::Objects(objects) = &mut kms.sink;
+    let SinkSpec::Objects(objects) = &mut kms.sink else { unreachable!("made above") };
     objects.encryption = Encryption::SseKms { key: "1234".to_owned() };
     objects.delimiter = Delimiter::Newline;
     objects.compression = Compression::None;
     kms.hints = Hints { size: ByteSize::kib(1537), interval: Duration::ZERO };
     let mut zstd = spec("web-zstd", &bucket);
-    let SinkSpec::Objects(objects) = &mut zstd.sink;
+    let SinkSpec::Objects(objects) = &mut zstd.sink else { unreachable!("made above") };
     objects.compression = Compression::Zstd(ZstdLevel::DEFAULT);
     vec![spec("closed", &bucket), spec("folder", &folder), spec("full", &bucket), spec("web", &bucket), kms, zstd]
 }

@@ -163,7 +163,7 @@ fn defaults_fill_what_is_not_said() {
     let web = &spec.streams["web"];
     assert_eq!((web.hints.size, web.hints.interval), (ByteSize::mib(5), Duration::from_mins(5)));
     assert_eq!(web.retry_for, RetryFor::Forever);
-    let SinkSpec::Objects(objects) = &web.sink;
+    let SinkSpec::Objects(objects) = &web.sink else { panic!("{:?}", web.sink) };
     assert_eq!((objects.kind, objects.prefix.as_str()), ("file", ""));
     assert_eq!((objects.compression, objects.delimiter), (Compression::None, Delimiter::None));
     assert_eq!((web.dead_letter.store.name.as_str(), web.dead_letter.error_prefix.as_str()), ("main", ""));
@@ -179,7 +179,7 @@ fn what_is_said_is_what_is_true() {
     );
     assert_eq!((web.hints.size, web.hints.interval), (ByteSize::mib(1), Duration::ZERO));
     assert_eq!(web.retry_for, RetryFor::AtMost(Duration::from_secs(90)));
-    let SinkSpec::Objects(objects) = &web.sink;
+    let SinkSpec::Objects(objects) = &web.sink else { panic!("{:?}", web.sink) };
     assert_eq!((objects.compression, objects.delimiter), (Compression::Gzip(GzipLevel::Fast), Delimiter::Newline));
     assert_eq!((web.dead_letter.store.name.as_str(), web.dead_letter.error_prefix.as_str()), ("spare", "errors/"));
     assert_eq!(

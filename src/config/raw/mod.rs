@@ -70,7 +70,8 @@ impl RawConfig {
             .into_iter()
             .filter_map(|(name, raw)| {
                 let at = at.field(name.as_str());
-                raw.validate(name, &at, &stores, &mut found.problems).map(|stream| (stream.name.clone(), stream))
+                raw.validate(name, &at, &stores, secrets, &mut found.problems)
+                    .map(|stream| (stream.name.clone(), stream))
             })
             .collect();
         if let Some(server) = &server {

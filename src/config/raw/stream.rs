@@ -2,16 +2,17 @@
 
 use std::borrow::Cow;
 
-use hydrant_core::ByteSize;
 use hydrant_core::duration::TimeSpan;
 use hydrant_core::problem::{DocPath, Problems};
-use hydrant_sinks::{Encryption, SinkConfig};
+use hydrant_core::secret::Secrets;
+use hydrant_core::{ByteSize, Limits};
+use hydrant_sinks::{Encryption, ObjectOptions, SinkConfig};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::super::defaults;
 use super::super::definition::Definition;
-use super::super::spec::{DeadLetterSpec, Hints, ObjectsSpec, RetryFor, SinkSpec, StoreSpec, StreamSpec};
+use super::super::spec::{DeadLetterSpec, Hints, ObjectsSpec, PiecesSpec, RetryFor, SinkSpec, StoreSpec, StreamSpec};
 use super::{Stores, check_name};
 use crate::encode::name::{ErrorPrefix, Prefix, PrefixError};
 
@@ -19,14 +20,16 @@ use crate::encode::name::{ErrorPrefix, Prefix, PrefixError};
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "Stream")]
 pub(in super::super) struct RawStream {
-    /// When a buffer is sealed: at this size or this age, whichever comes first. Default: 5MiB, 300s.
+    /// When a buffer is sealed: at this size or this age, whichever comes first. Default: 5MiB, 300s; less if the sink
+    /// takes less in a request.
     hints: Option<RawHints>,
     /// How long a batch is tried before it goes to the dead letters: `forever`, or a length of time. 0 is one attempt.
     #[serde(default)]
     retry_for: RawRetryFor,
     /// Where its records go, and as what.
     sink: SinkConfig,
-    /// Where refused records and undeliverable objects go. Default: the sink's own store.
+    /// Where refused records and undeliverable objects go. Default: the sink's own store; to be given for a sink
+    /// that has none.
     dead_letter: Option<RawDeadLetter>,
 }
 
@@ -64,26 +67,65 @@ impl RawStream {
         name: String,
         at: &DocPath,
         stores: &Stores,
+        secrets: &dyn Secrets,
         problems: &mut Problems,
     ) -> Option<StreamSpec> {
         check_name(&name, "stream", at, problems);
-        let hints = self.hints.unwrap_or_default().validate(&at.field("hints"), defaults::HINTS, problems);
         let retry_for = self.retry_for.validate(at.field("retry_for"), problems);
-        let sink = objects(&self.sink, &at.field("sink"), stores, problems);
+        let sink = sink(&self.sink, &at.field("sink"), stores, secrets, problems);
+        let limits = sink.as_ref().and_then(|(_, limits)| *limits);
+        let hints = self.hints.unwrap_or_default();
+        let hints = hints.within(&at.field("hints"), defaults::HINTS, limits, problems);
         let dead_letter = self.dead_letter.unwrap_or_default();
-        let dead_letter = dead_letter.validate(&at.field("dead_letter"), sink.as_ref(), stores, problems);
-        let (hints, retry_for, sink, dead_letter) = (hints?, retry_for?, sink?, dead_letter?);
-        let definition =
-            Definition { hints, retry_for, sink: &self.sink, store: &sink.store, dead_letter: &dead_letter };
+        let dead_letter = dead_letter.validate(
+            &at.field("dead_letter"),
+            &self.sink,
+            sink.as_ref().map(|(sink, _)| sink),
+            stores,
+            problems,
+        );
+        let (hints, retry_for, (sink, _), dead_letter) = (hints?, retry_for?, sink?, dead_letter?);
+        let store = match &sink {
+            SinkSpec::Objects(objects) => Some(&objects.store),
+            SinkSpec::Pieces(_) => None,
+        };
+        let definition = Definition { hints, retry_for, sink: &self.sink, store, dead_letter: &dead_letter };
         let definition = definition.to_string();
-        Some(StreamSpec { name, hints, retry_for, sink: SinkSpec::Objects(sink), dead_letter, definition })
+        Some(StreamSpec { name, hints, retry_for, sink, dead_letter, definition })
     }
 }
 
+/// What a sink is, and what it takes at once if that bounds the hints.
+fn sink(
+    sink: &SinkConfig,
+    at: &DocPath,
+    stores: &Stores,
+    secrets: &dyn Secrets,
+    problems: &mut Problems,
+) -> Option<(SinkSpec, Option<Limits>)> {
+    let mut own = Problems::default();
+    sink.validate(at, secrets, &mut own);
+    let is_sound = own.is_empty();
+    problems.append(own);
+    if let Some(options) = sink.objects() {
+        return objects(sink, options, at, stores, problems).map(|objects| (SinkSpec::Objects(objects), None));
+    }
+    // Only the sink itself knows what it takes. Making it costs nothing and connects to nothing.
+    let made = is_sound.then(|| sink.build(secrets))?;
+    let made = made.map_err(|why| problems.add(at.field(sink.kind()), why)).ok()??;
+    let pieces = PiecesSpec { kind: sink.kind(), config: sink.clone() };
+    Some((SinkSpec::Pieces(pieces), Some(made.limits())))
+}
+
 /// What a sink says, together with the store that it names.
-fn objects(sink: &SinkConfig, at: &DocPath, stores: &Stores, problems: &mut Problems) -> Option<ObjectsSpec> {
-    sink.validate(at, problems);
-    let (kind, options) = (sink.kind(), sink.objects());
+fn objects(
+    sink: &SinkConfig,
+    options: ObjectOptions<'_>,
+    at: &DocPath,
+    stores: &Stores,
+    problems: &mut Problems,
+) -> Option<ObjectsSpec> {
+    let kind = sink.kind();
     let at = at.field(kind);
     let prefix = Prefix::parse(options.prefix);
     let prefix = prefix.map_err(|error| add_prefix_problem(at.field("prefix"), &error, problems)).ok();
@@ -119,10 +161,22 @@ impl RawDeadLetter {
     fn validate(
         self,
         at: &DocPath,
-        sink: Option<&ObjectsSpec>,
+        declared: &SinkConfig,
+        sink: Option<&SinkSpec>,
         stores: &Stores,
         problems: &mut Problems,
     ) -> Option<DeadLetterSpec> {
+        if self.store.is_none() && declared.objects().is_none() {
+            problems.add_with_hint(
+                at.field("store"),
+                format!("a sink of kind `{}` has no store for the records that it refuses", declared.kind()),
+                "name an entry of stores, as in dead_letter: { store: NAME }",
+            );
+        }
+        let sink = match sink {
+            Some(SinkSpec::Objects(objects)) => Some(objects),
+            Some(SinkSpec::Pieces(_)) | None => None,
+        };
         let hints = self.hints.unwrap_or_default();
         let hints = hints.validate(&at.field("hints"), defaults::DEAD_LETTER_HINTS, problems);
         let named = self.store.map(|name| stores.get(&name, &at.field("store"), problems));
@@ -158,6 +212,23 @@ fn add_prefix_problem(at: DocPath, error: &PrefixError, problems: &mut Problems)
 }
 
 impl RawHints {
+    /// The hints of a stream whose sink takes at most `limits` in a request.
+    fn within(self, at: &DocPath, defaults: Hints, limits: Option<Limits>, problems: &mut Problems) -> Option<Hints> {
+        let Some(most) = limits.map(|limits| limits.body_bytes_max) else {
+            return self.validate(at, defaults, problems);
+        };
+        if let Some(size) = self.size.filter(|size| *size > most) {
+            problems.add_with_hint(
+                at.field("size"),
+                format!("{size} is more than the sink takes in a request"),
+                format!("at most {most}"),
+            );
+            return None;
+        }
+        let hints = self.validate(at, defaults, problems)?;
+        Some(Hints { size: hints.size.min(most), ..hints })
+    }
+
     fn validate(self, at: &DocPath, defaults: Hints, problems: &mut Problems) -> Option<Hints> {
         let (shortest, longest) = (*defaults::INTERVAL_RANGE.start(), *defaults::INTERVAL_RANGE.end());
         let size = problems.range(at.field("size"), self.size.unwrap_or(defaults.size), defaults::SIZE_RANGE);
