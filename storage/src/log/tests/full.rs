@@ -20,10 +20,15 @@ fn fill(world: &mut World) -> usize {
     panic!("never full");
 }
 
+/// Makes the disk so small that the log may take `bytes` of it, besides what must stay free for seals.
+fn let_append(world: &World, bytes: u64) {
+    world.files.set_capacity(Some((bytes * 16).div_ceil(11)));
+}
+
 #[test]
 fn a_full_disk_refuses_until_something_is_forgotten() {
     let mut world = World::new(1);
-    world.files.set_capacity(Some(100 << 10));
+    let_append(&world, 100 << 10);
     for cycle in 0..100 {
         let taken = fill(&mut world);
         assert!(taken > 10, "cycle {cycle}: only {taken}");
@@ -54,7 +59,7 @@ fn a_used_up_share_refuses_until_something_is_forgotten() {
 #[test]
 fn a_full_disk_can_be_opened_read_and_drained() {
     let mut world = World::new(1);
-    world.files.set_capacity(Some(100 << 10));
+    let_append(&world, 100 << 10);
     fill(&mut world);
     // Others have filled the disk meanwhile.
     world.files.set_capacity(Some(0));
@@ -77,7 +82,7 @@ fn spare_files_are_given_up_before_an_append_is_refused() {
     world.forget(world.log().end()).unwrap();
     let spare = world.log().usage().spare_bytes;
     assert!(spare > 0);
-    world.files.set_capacity(Some(world.files.used()));
+    let_append(&world, world.files.used());
     // Larger than any spare file, so it needs a new one.
     world.store(&[40_000]);
     assert_eq!(world.log().usage().spare_bytes, 0);
@@ -88,7 +93,7 @@ fn spare_files_are_given_up_before_an_append_is_refused() {
 fn when_room_is_short_smaller_segments_are_made() {
     let mut world = World::new(1);
     fill_segments(&mut world, 3);
-    world.files.set_capacity(Some(world.files.used() + (12 << 10)));
+    let_append(&world, world.files.used() + (12 << 10));
     let before = world.segments().len();
     fill(&mut world);
     assert_eq!(world.segments().len(), before + 1);
