@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Error, MapAccess, Visitor};
+use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -73,16 +73,40 @@ impl Compression {
             "none" => Ok(Self::None),
             "gzip" => Ok(Self::Gzip(GzipLevel::DEFAULT)),
             "zstd" => Ok(Self::Zstd(ZstdLevel::DEFAULT)),
-            other => Err(E::unknown_variant(other, &["none", "gzip", "zstd"])),
+            other => match other.split([':', ' ']).next() {
+                Some("gzip" | "zstd") => {
+                    Err(E::custom(format_args!("a level goes behind a colon and a space; {LEVELS}")))
+                }
+                _ => Err(E::custom(format_args!("`{other}` is no compression; known are none, gzip and zstd"))),
+            },
+        }
+    }
+
+    fn with_level<E: Error>(codec: &str, level: &LevelText) -> Result<Self, E> {
+        match (codec, level) {
+            ("gzip", LevelText::Number(class @ 1..=9)) => {
+                Ok(Self::Gzip(GzipLevel::Class(u8::try_from(*class).unwrap_or_default())))
+            }
+            ("gzip", LevelText::Word(word)) if word == "fast" => Ok(Self::Gzip(GzipLevel::Fast)),
+            ("gzip", _) => Err(E::custom("gzip has levels 1 to 9, and fast; the default is 6")),
+            ("zstd", LevelText::Number(level @ 1..=19)) => {
+                Ok(Self::Zstd(ZstdLevel(u8::try_from(*level).unwrap_or_default())))
+            }
+            ("zstd", _) => Err(E::custom("zstd has levels 1 to 19; the default is 1")),
+            (other, _) => Err(E::custom(format_args!("`{other}` has no levels; gzip and zstd have"))),
         }
     }
 }
 
+/// How a level is written.
+const LEVELS: &str = "write { gzip: 9 }, { gzip: fast } or { zstd: 3 }";
+
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum LevelText {
-    Number(u8),
+    Number(u64),
     Word(String),
+    Else(IgnoredAny),
 }
 
 impl<'de> Deserialize<'de> for Compression {
@@ -103,19 +127,12 @@ impl<'de> Deserialize<'de> for Compression {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Compression, A::Error> {
                 let Some((codec, level)) = map.next_entry::<String, LevelText>()? else {
-                    return Err(A::Error::invalid_length(0, &self));
+                    return Err(A::Error::custom(format_args!("nothing stands here; {LEVELS}")));
                 };
-                if map.next_key::<serde::de::IgnoredAny>()?.is_some() {
-                    return Err(A::Error::invalid_length(2, &self));
+                if map.next_key::<IgnoredAny>()?.is_some() {
+                    return Err(A::Error::custom(format_args!("an object has one compression; {LEVELS}")));
                 }
-                match (codec.as_str(), level) {
-                    ("gzip", LevelText::Number(class @ 1..=9)) => Ok(Compression::Gzip(GzipLevel::Class(class))),
-                    ("gzip", LevelText::Word(word)) if word == "fast" => Ok(Compression::Gzip(GzipLevel::Fast)),
-                    ("gzip", _) => Err(A::Error::custom("gzip takes a level from 1 to 9, or `fast`")),
-                    ("zstd", LevelText::Number(level @ 1..=19)) => Ok(Compression::Zstd(ZstdLevel(level))),
-                    ("zstd", _) => Err(A::Error::custom("zstd takes a level from 1 to 19")),
-                    (other, _) => Err(A::Error::unknown_variant(other, &["gzip", "zstd"])),
-                }
+                Compression::with_level(&codec, &level)
             }
         }
         deserializer.deserialize_any(Words)

@@ -33,6 +33,9 @@ const PLAIN_BYTES_MAX: usize = 32;
 const VALUE_BYTES_MIN: usize = 4;
 const PART_BYTES_MIN: usize = 6;
 
+/// Shortest value that is hidden wherever else it stands in the document. What is shorter may be a word of ours.
+const ELSEWHERE_BYTES_MIN: usize = 16;
+
 /// How many letters of a known key may be wrong and its value still be a secret.
 const MISSPELLED_MAX: usize = 4;
 
@@ -56,7 +59,10 @@ impl Masked {
         hidden: impl IntoIterator<Item = Range<usize>>,
         known: impl Iterator<Item = &'a str>,
     ) -> Self {
+        let known: Vec<&str> = known.chain(CREDENTIAL).chain(REFERENCE).collect();
         let hidden = merged(hidden.into_iter().filter(|range| text.get(range.clone()).is_some()).collect());
+        let values = values(hidden.iter().filter_map(|range| text.get(range.clone())), &known);
+        let hidden = merged(hidden.into_iter().chain(elsewhere(text, &values)).collect());
         let mut masked = String::with_capacity(text.len());
         let mut copied = 0;
         for range in &hidden {
@@ -65,8 +71,6 @@ impl Masked {
             copied = range.end;
         }
         masked.push_str(text.get(copied..).unwrap_or_default());
-        let known: Vec<&str> = known.chain(CREDENTIAL).chain(REFERENCE).collect();
-        let values = values(hidden.iter().filter_map(|range| text.get(range.clone())), &known);
         Self { text: masked, hidden, values }
     }
 
@@ -128,6 +132,12 @@ impl Masked {
         }
         original - removed + added
     }
+}
+
+/// Where long ones of these values stand in a text once more: what is a secret in one place is one in every other.
+fn elsewhere<'a>(text: &'a str, values: &'a [String]) -> impl Iterator<Item = Range<usize>> + 'a {
+    let long = values.iter().filter(|value| value.len() >= ELSEWHERE_BYTES_MIN);
+    long.flat_map(|value| text.match_indices(value.as_str()).map(|(at, found)| at..at + found.len()))
 }
 
 /// What is looked for in messages: each hidden text as a whole, and its parts.

@@ -17,6 +17,10 @@ pub mod defaults;
 
 mod load;
 
+mod read;
+
+mod shape;
+
 mod yaml_error;
 
 mod document;

@@ -7,7 +7,7 @@ use hydrant_core::problem::{DocPath, Step};
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::raw::RawConfig;
 
@@ -40,19 +40,14 @@ impl Keys {
         Self { root: schema().to_value() }
     }
 
-    /// The keys that the mapping at `path` may have.
-    pub(super) fn at(&self, path: &DocPath) -> Vec<String> {
-        let mut here = vec![&self.root];
-        for step in path.steps() {
-            here = here
-                .into_iter()
-                .flat_map(|schema| self.alternatives(schema))
-                .filter_map(|of| below(of, step))
-                .collect();
-        }
-        let objects = here.into_iter().flat_map(|schema| self.alternatives(schema));
-        let keys = objects.filter_map(|of| of.get("properties")?.as_object()).flat_map(Map::keys);
-        keys.cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    /// What may stand in the document itself.
+    pub(super) fn root(&self) -> Place<'_> {
+        Place { keys: self, schemas: self.alternatives(&self.root) }
+    }
+
+    /// What may stand at `path`.
+    pub(super) fn at(&self, path: &DocPath) -> Place<'_> {
+        path.steps().iter().fold(self.root(), |place, step| place.below(step))
     }
 
     /// The keys whose values are secrets wherever they stand.
@@ -89,6 +84,94 @@ impl Keys {
             }
         }
         flat
+    }
+}
+
+/// What may stand at one place of a document.
+pub(super) struct Place<'a> {
+    keys: &'a Keys,
+    /// All that the place may be, references followed and choices side by side.
+    schemas: Vec<&'a Value>,
+}
+
+/// What kind of collection belongs somewhere.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Form<'a> {
+    /// A mapping of these keys.
+    Mapping { keys: Vec<&'a str>, required: Vec<&'a str> },
+    /// A mapping of names of the operator's choice.
+    Names,
+    /// A mapping of exactly one of these keys.
+    Choice(Vec<&'a str>),
+    /// A sequence.
+    List,
+    /// A plain value, or one that only its own type can judge.
+    Plain,
+}
+
+impl<'a> Place<'a> {
+    /// What may stand one step below.
+    pub(super) fn below(&self, step: &Step) -> Self {
+        let schemas = self.schemas.iter().filter_map(|schema| below(schema, step));
+        Self { keys: self.keys, schemas: schemas.flat_map(|schema| self.keys.alternatives(schema)).collect() }
+    }
+
+    /// What kind of collection belongs here.
+    pub(super) fn form(&self) -> Form<'a> {
+        let choices = || self.schemas.iter().filter_map(|schema| schema.get("oneOf")?.as_array());
+        if let Some(kinds) = choices().find_map(|choices| self.kinds(choices)) {
+            return Form::Choice(kinds);
+        }
+        if choices().next().is_some() {
+            return Form::Plain;
+        }
+        if let Some((schema, keys)) =
+            self.schemas.iter().find_map(|schema| Some((schema, schema.get("properties")?.as_object()?)))
+        {
+            let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+            return Form::Mapping {
+                keys: keys.keys().map(String::as_str).collect(),
+                required: required.filter_map(Value::as_str).collect(),
+            };
+        }
+        if self.schemas.iter().any(|schema| schema.get("additionalProperties").is_some_and(Value::is_object)) {
+            Form::Names
+        } else if self.takes("array") {
+            Form::List
+        } else {
+            Form::Plain
+        }
+    }
+
+    /// Whether nothing may stand here, and means the same as no key.
+    pub(super) fn takes_nothing(&self) -> bool {
+        self.takes("null")
+    }
+
+    /// What the schema says of this place, its first sentence without the full stop.
+    pub(super) fn description(&self) -> Option<String> {
+        let text = self.schemas.iter().find_map(|schema| schema.get("description")?.as_str())?.replace('\n', " ");
+        let sentence = text.split(". ").next().unwrap_or_default().trim_end_matches('.');
+        Some(sentence.to_owned())
+    }
+
+    /// The keys, if each of the choices is one key with a mapping below it.
+    fn kinds(&self, choices: &'a [Value]) -> Option<Vec<&'a str>> {
+        let kind = |choice: &'a Value| {
+            let mut keys = choice.get("properties")?.as_object()?.iter();
+            let (Some((key, settings)), None) = (keys.next(), keys.next()) else { return None };
+            let settings = self.keys.alternatives(settings);
+            settings.iter().any(|schema| schema.get("properties").is_some()).then_some(key.as_str())
+        };
+        choices.iter().map(kind).collect()
+    }
+
+    fn takes(&self, kind: &str) -> bool {
+        self.schemas.iter().filter_map(|schema| schema.get("type")).any(|types| match types {
+            Value::String(one) => one == kind,
+            Value::Array(several) => several.iter().any(|one| one == kind),
+            _ => false,
+        })
     }
 }
 

@@ -6,13 +6,25 @@
 use hydrant_core::problem::Problem;
 use serde_saphyr::Error;
 use serde_saphyr::budget::BudgetBreach;
+use serde_saphyr::granit_parser::ErrorKind;
 
-use super::document::{Document, LineColumn};
+use super::document::{Broken, Document, LineColumn, NodeId};
 use super::mask::{quoted, without_values};
 use super::report::{Mark, Noted, Severity};
 
-/// The problem that ended the reading.
-pub(super) fn explain(error: &Error, document: &Document) -> Noted {
+/// What ended a reading.
+#[derive(Debug)]
+pub(super) struct Fault {
+    /// In words.
+    pub(super) noted: Noted,
+    /// The value that is wrong. `None` when it is not one value.
+    pub(super) node: Option<NodeId>,
+    /// Whether it is the document as a whole that cannot be read.
+    pub(super) is_of_document: bool,
+}
+
+/// A value that its type refuses, or a document that is refused as a whole.
+pub(super) fn explain(error: &Error, document: &Document) -> Fault {
     let error = error.without_snippet();
     let place = error.location().map(|location| LineColumn {
         line: usize::try_from(location.line()).unwrap_or(usize::MAX),
@@ -26,49 +38,133 @@ pub(super) fn explain(error: &Error, document: &Document) -> Noted {
         },
         other => words(other),
     };
-    let offset = place.filter(|place| place.line > 0).map_or(0, |place| document.offset(place));
-    let (at, mark) = match kind(error) {
-        Kind::Syntax => (document.path_at(offset), Mark::Exactly(offset, document.end_of_word(offset))),
-        Kind::Value => (document.path_at(offset), Mark::Value),
-        Kind::Missing => (document.collection_at(offset), Mark::Value),
-    };
-    Noted { severity: Severity::Error, problem: Problem { at, message, hint }, mark }
+    let offset = place.filter(|place| place.line > 0).map(|place| document.offset(place));
+    let node = offset.filter(|_| is_of_value(error)).and_then(|offset| document.at(offset));
+    let offset = offset.unwrap_or_default();
+    let mark = if node.is_some() { Mark::Value } else { Mark::Exactly(offset, document.end_of_word(offset)) };
+    let problem = Problem { at: document.path_at(offset), message, hint };
+    let is_of_document = matches!(
+        error,
+        Error::Budget { .. }
+            | Error::MultipleDocuments { .. }
+            | Error::AliasReplayLimitExceeded { .. }
+            | Error::AliasReplayStackDepthExceeded { .. }
+            | Error::AliasExpansionLimitExceeded { .. }
+    );
+    Fault { noted: Noted { severity: Severity::Error, problem, mark }, node, is_of_document }
 }
 
-/// What an error is about, and so what is to be shown.
-enum Kind {
-    /// The text: the very place where reading stopped.
-    Syntax,
-    /// A value that is not of the right type. The place may be that of its key.
-    Value,
-    /// A mapping that lacks something.
-    Missing,
-}
-
-fn kind(error: &Error) -> Kind {
-    match error {
-        Error::SerdeMissingField { .. } => Kind::Missing,
+/// Whether an error is about one value, so that the others can be read.
+fn is_of_value(error: &Error) -> bool {
+    matches!(
+        error,
         Error::Message { .. }
-        | Error::Unexpected { .. }
-        | Error::InvalidScalar { .. }
-        | Error::InvalidBooleanStrict { .. }
-        | Error::NullIntoString { .. }
-        | Error::SerdeInvalidType { .. }
-        | Error::SerdeInvalidValue { .. }
-        | Error::SerdeInvalidLength { .. }
-        | Error::SerdeUnknownVariant { .. }
-        | Error::ExternallyTaggedEnumExpectedScalarOrMapping { .. } => Kind::Value,
-        _ => Kind::Syntax,
-    }
+            | Error::Unexpected { .. }
+            | Error::InvalidScalar { .. }
+            | Error::InvalidBooleanStrict { .. }
+            | Error::NullIntoString { .. }
+            | Error::NonFiniteFloat { .. }
+            | Error::SerdeInvalidType { .. }
+            | Error::SerdeInvalidValue { .. }
+            | Error::SerdeInvalidLength { .. }
+            | Error::SerdeUnknownVariant { .. }
+            | Error::SerdeMissingField { .. }
+            | Error::DuplicateMappingKey { .. }
+            | Error::MergeKeyNotAllowed { .. }
+            | Error::ExternallyTaggedEnumExpectedScalarOrMapping { .. }
+    )
+}
+
+/// Where the text stops being YAML, and what to do about it.
+pub(super) fn explain_syntax(broken: &Broken, document: &Document) -> Noted {
+    let (message, hint) = syntax(&broken.kind);
+    let (start, end) = match &broken.kind {
+        ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation | ErrorKind::TabNotAllowed => {
+            let tab = document.tab_before(broken.offset);
+            (tab, tab + 1)
+        }
+        _ => (broken.offset, document.end_of_word(broken.offset)),
+    };
+    let at = document.path_at(broken.offset);
+    let problem = Problem { at, message, hint: hint.map(str::to_owned) };
+    Noted { severity: Severity::Error, problem, mark: Mark::Exactly(start, end) }
+}
+
+/// The words for what people get wrong; the parser's own for the rest.
+fn syntax(kind: &ErrorKind) -> (String, Option<&'static str>) {
+    use ErrorKind as Kind;
+    const COLUMN: &str = "keys of one mapping begin in the same column, and what is below a key in a deeper one";
+    const QUOTES: &str = "put the whole value between quotes";
+    let (message, hint) = match kind {
+        Kind::TabInBlockIndentation | Kind::TabInIndentation | Kind::TabNotAllowed => {
+            ("a tab stands where the line is indented", "YAML is indented by spaces: put some in the tab's place")
+        }
+        Kind::MappingValueNotAllowed => (
+            "no key can stand here",
+            "keys of one mapping begin in the same column; a text with a colon and a space in it goes between quotes",
+        ),
+        Kind::ExpectedBlockMappingKey | Kind::InvalidIndentation => ("nothing above begins in this column", COLUMN),
+        Kind::BlockSequenceEntryNotAllowed | Kind::ExpectedBlockSequenceEntry => {
+            ("no `- ` can stand here", "items of one list begin in the same column, below the list's key")
+        }
+        Kind::SimpleKeyExpected | Kind::InvalidSimpleKey => {
+            ("a colon is missing", "write it as key, colon, space, value")
+        }
+        Kind::UnclosedFlowCollection { .. }
+        | Kind::ExpectedFlowMappingSeparator
+        | Kind::ExpectedFlowSequenceSeparator
+        | Kind::UnexpectedEofFlowMapping
+        | Kind::UnexpectedEofFlowSequence
+        | Kind::UnexpectedEofImplicitFlowMapping
+        | Kind::InvalidFlowScalarIndent => (
+            "a bracket that was opened is not closed",
+            "look for a `{` or `[` without its `}` or `]`, or for a comma that is missing between two values",
+        ),
+        Kind::MismatchedFlowCollectionEnd { .. } | Kind::MisplacedFlowCollectionEnd => {
+            ("this bracket closes none that was opened", "each `{` wants a `}`, each `[` a `]`")
+        }
+        Kind::UnclosedQuotedScalar | Kind::InvalidQuotedScalarIndent | Kind::DocumentIndicatorInQuotedScalar => {
+            ("a quote that was opened is not closed", "close it at the end of its value")
+        }
+        Kind::InvalidTrailingSingleQuotedScalar | Kind::InvalidTrailingDoubleQuotedScalar => {
+            ("something follows the closing quote", QUOTES)
+        }
+        Kind::InvalidTagTerminator | Kind::MissingTagUri | Kind::UndeclaredTagHandle | Kind::InvalidTagEscape => {
+            ("a value does not begin with `!` as it stands", "put it between quotes: \"!{timestamp:yyyy}/\"")
+        }
+        Kind::UnexpectedCharacter { .. } => ("no value begins with this character as it stands", QUOTES),
+        Kind::UnknownAnchor | Kind::MissingAnchorOrAliasName => {
+            ("a value that begins with `*` or `&` is about an anchor, and there is none of this name", QUOTES)
+        }
+        Kind::UnknownQuotedScalarEscape => ("this is no escape", "between single quotes a backslash is a backslash"),
+        Kind::CommentNotSeparated => ("a comment begins too early", "put a space before the `#`"),
+        other => return (without_values(&other.to_string()), None),
+    };
+    (message.to_owned(), Some(hint))
 }
 
 fn words(error: &Error) -> (String, Option<String>) {
     let remove_one = || Some("remove one of them".to_owned());
     match error {
+        Error::Unexpected { expected: "string scalar", .. } => {
+            ("expected is a text".to_owned(), Some("write one value, without brackets or braces".to_owned()))
+        }
         Error::Unexpected { expected, .. } => (format!("expected is a {expected}").replace(" start", ""), None),
-        Error::InvalidScalar { ty, .. } => (format!("expected is a value of type {ty}"), None),
-        Error::InvalidBooleanStrict { .. } => ("expected is true or false".to_owned(), None),
-        Error::NullIntoString { .. } => ("nothing stands here, expected is a text".to_owned(), None),
+        Error::InvalidScalar { ty, .. } => match *ty {
+            "f32" | "f64" => ("expected is a number".to_owned(), None),
+            ty if ty.starts_with(['u', 'i']) => (
+                "expected is a whole number".to_owned(),
+                Some("digits only, without quotes and without a unit".to_owned()),
+            ),
+            ty => (format!("expected is a value of type {ty}"), None),
+        },
+        Error::InvalidBooleanStrict { .. } => {
+            ("expected is true or false".to_owned(), Some("without quotes; `yes` and `no` are texts".to_owned()))
+        }
+        Error::NullIntoString { .. } => (
+            "nothing stands here, expected is a text".to_owned(),
+            Some("write one behind the colon, or remove the key to have its default".to_owned()),
+        ),
         Error::SerdeInvalidType { unexpected, expected, .. }
         | Error::SerdeInvalidValue { unexpected, expected, .. } => {
             (format!("{} stands here, expected is {expected}", without_values(unexpected)), None)

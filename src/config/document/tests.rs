@@ -51,9 +51,32 @@ fn keys_are_found_whatever_they_hold() {
         let range = document.key(&path(at));
         assert_eq!(document.text().get(range), Some(shown), "{at}");
     }
-    assert_eq!(document.only_key(&path("g")), Some(&Step::Key("h".into())));
-    assert_eq!(document.only_key(&path("b/1")), None);
-    assert_eq!(document.only_key(&path("a")), None);
+}
+
+/// The text without the values that begin with these words.
+#[track_caller]
+fn without(text: &str, values: &[&str]) -> String {
+    let document = Document::new("test.yaml", text.to_owned());
+    let blank = values.iter().map(|value| document.at(text.find(value).unwrap()).unwrap()).collect();
+    document.without(&blank)
+}
+
+#[test]
+fn what_is_left_of_a_document_stays_where_it_was() {
+    assert_eq!(without("a: 1\nb:\n  c: 'é'\n  d: 2\n", &["'é'"]), "a: 1\nb:\n        \n  d: 2\n");
+    assert_eq!(without("a: { b: 1, c: [2], d: 3 }\n", &["1", "c"]), "a: {               d: 3 }\n");
+    assert_eq!(without("a: { b: 1, c: 2 }\n", &["2"]), "a: { b: 1,      }\n");
+    assert_eq!(without("a:\n  b:\n  c: 1\nd: 2\n", &["b", "c"]), "a:\n    \n      \nd: 2\n");
+    assert_eq!(without("a:\n  b: |\n    x\n    y\n  c: 1\n", &["b"]), "a:\n      \n     \n     \n  c: 1\n");
+    // What is inside of what is gone is gone once.
+    assert_eq!(without("a: { b: 1 }\nc: 2\n", &["a", "b"]), "           \nc: 2\n");
+}
+
+#[test]
+fn it_is_known_where_a_text_stops_being_yaml() {
+    let broken = |text: &str| Document::new("test.yaml", text.to_owned()).broken().map(|broken| broken.offset);
+    assert_eq!(broken("a: 1\n"), None);
+    assert_eq!(broken("a: 1\nb: [\nc: 2\n").map(|at| at >= 6), Some(true));
 }
 
 #[test]

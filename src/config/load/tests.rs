@@ -10,7 +10,7 @@ use hydrant_core::compression::{Compression, GzipLevel};
 use hydrant_core::secret::{Secret, SecretRef};
 use proptest::prelude::*;
 
-use super::super::report::Look;
+use super::super::report::{FINDINGS_MAX, Look};
 use super::super::secrets::{AnySecrets, LocalSecrets};
 use super::super::spec::{Delimiter, RetryFor, SinkSpec, StreamSpec};
 use super::*;

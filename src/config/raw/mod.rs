@@ -15,7 +15,8 @@ use serde::Deserialize;
 
 use super::mask::quoted;
 use super::nearest::nearest;
-use super::spec::{ServerSpec, Spec, StoreSpec, StreamSpec};
+use super::read::Unread;
+use super::spec::{Spec, StoreSpec, StreamSpec};
 
 pub(super) mod server;
 
@@ -46,16 +47,30 @@ pub(super) struct Findings {
 }
 
 /// The stores that streams may refer to.
-pub(super) struct Stores(BTreeMap<String, StoreConfig>);
+pub(super) struct Stores<'a> {
+    declared: BTreeMap<String, StoreConfig>,
+    /// What may be declared, too.
+    unread: &'a Unread,
+}
 
 impl RawConfig {
-    /// Makes a specification of it, with `data` instead of its own data directory. `None` after a problem was found;
-    /// warnings do not prevent it.
-    pub(super) fn validate(self, data: Option<&Path>, secrets: &dyn Secrets, found: &mut Findings) -> Option<Spec> {
+    /// Makes a specification of it, with `data` instead of its own data directory. `None` after a problem was found,
+    /// here or when the document was read; warnings do not prevent it. What was not read is judged by nobody.
+    pub(super) fn validate(
+        self,
+        data: Option<&Path>,
+        secrets: &dyn Secrets,
+        unread: &Unread,
+        found: &mut Findings,
+    ) -> Option<Spec> {
         let root = DocPath::root();
         let server = self.server.unwrap_or_default();
-        let server = server.validate(&root.field("server"), data, secrets, &mut found.problems);
-        let stores = Stores::validate(self.stores.unwrap_or_default(), &root.field("stores"), secrets, found);
+        let folder = server.data_folder(data);
+        let stores = Stores::validate(self.stores.unwrap_or_default(), secrets, unread, found);
+        if data.is_some() || !unread.touches(&root.field("server").field("data")) {
+            stores.keep_apart_from(&folder, &mut found.problems);
+        }
+        let server = server.validate(&root.field("server"), folder, secrets, unread, &mut found.problems);
         let at = root.field("streams");
         let declared = self.streams.unwrap_or_default();
         if declared.is_empty() {
@@ -74,24 +89,22 @@ impl RawConfig {
                     .map(|stream| (stream.name.clone(), stream))
             })
             .collect();
-        if let Some(server) = &server {
-            stores.warn_of_data_folder(server, &mut found.problems);
-        }
         if count == streams.len() {
             stores.warn_of_unused(&streams, &mut found.warnings);
         }
-        let server = server.filter(|_| found.problems.is_empty())?;
+        let server = server.filter(|_| count == streams.len() && found.problems.is_empty())?;
         Some(Spec { server, streams })
     }
 }
 
-impl Stores {
+impl<'a> Stores<'a> {
     fn validate(
         declared: BTreeMap<String, StoreConfig>,
-        at: &DocPath,
         secrets: &dyn Secrets,
+        unread: &'a Unread,
         found: &mut Findings,
     ) -> Self {
+        let at = DocPath::root().field("stores");
         let mut folders: BTreeMap<PathBuf, &str> = BTreeMap::new();
         for (name, config) in &declared {
             let at = at.field(name.as_str());
@@ -106,13 +119,16 @@ impl Stores {
                 );
             }
         }
-        Self(declared)
+        Self { declared, unread }
     }
 
     /// The store of this name; a problem at `at` if there is none.
     pub(super) fn get(&self, name: &str, at: &DocPath, problems: &mut Problems) -> Option<StoreSpec> {
-        let Some(config) = self.0.get(name) else {
-            let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
+        let Some(config) = self.declared.get(name) else {
+            if self.unread.touches(&DocPath::root().field("stores").field(name)) {
+                return None;
+            }
+            let known: Vec<&str> = self.declared.keys().map(String::as_str).collect();
             let hint = match (nearest(name, known.iter().copied()), known.as_slice()) {
                 (Some(meant), _) => format!("did you mean `{meant}`?"),
                 (None, []) => "declare it under `stores`".to_owned(),
@@ -125,14 +141,14 @@ impl Stores {
     }
 
     /// Objects between our own files would be taken for them, and the other way round.
-    fn warn_of_data_folder(&self, server: &ServerSpec, problems: &mut Problems) {
-        let data = plain(&server.data);
-        for (name, config) in &self.0 {
+    fn keep_apart_from(&self, data_folder: &Path, problems: &mut Problems) {
+        let data = plain(data_folder);
+        for (name, config) in &self.declared {
             let Some(folder) = folder(config) else { continue };
             if folder.starts_with(&data) || data.starts_with(&folder) {
                 problems.add_with_hint(
                     DocPath::root().field("stores").field(name.as_str()).field("file").field("path"),
-                    format!("this folder and the data directory {} lie one in the other", server.data.display()),
+                    format!("this folder and the data directory {} lie one in the other", data_folder.display()),
                     "give the store a folder beside it",
                 );
             }
@@ -141,7 +157,7 @@ impl Stores {
 
     fn warn_of_unused(&self, streams: &BTreeMap<String, StreamSpec>, warnings: &mut Problems) {
         let used = |name: &str| streams.values().flat_map(StreamSpec::stores).any(|store| store.name == name);
-        for name in self.0.keys().filter(|name| !used(name)) {
+        for name in self.declared.keys().filter(|name| !used(name)) {
             warnings.add_with_hint(
                 DocPath::root().field("stores").field(name.as_str()),
                 format!("no stream uses store `{name}`"),

@@ -1,7 +1,7 @@
 //! The section `server`: where it listens, what it may use, who may call.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use hydrant_core::ByteSize;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::defaults;
 use super::super::mask::quoted;
+use super::super::read::Unread;
 use super::super::spec::{Credential, ServerSpec, TlsSpec};
 use crate::tls::{Tls, TlsError};
 
@@ -20,11 +21,11 @@ use crate::tls::{Tls, TlsError};
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(in super::super) struct RawServer {
-    /// IP address and port of the API. Port 0 takes a free one. Without `credentials` it must be a loopback address.
+    /// IP address, or `localhost`, and port of the API. Port 0 takes a free one. Without `credentials` it must be a loopback address.
     listen: String,
     /// Speak HTTPS there, with this certificate. Without it plain HTTP. Changed files are taken while the server runs.
     tls: Option<RawTls>,
-    /// IP address and port for operators: `/health`, `/ready` and `/metrics`, always plain HTTP. With it, the API's own
+    /// IP address, or `localhost`, and port for operators: `/health`, `/ready` and `/metrics`, always plain HTTP. With it, the API's own
     /// port answers `/health` only.
     admin: Option<String>,
     /// Most connections of one IPv4 address or IPv6 /64 network, 1 to 12288. Loopback is not limited so.
@@ -88,22 +89,32 @@ impl Default for RawServer {
 }
 
 impl RawServer {
+    /// The data directory, or `instead`.
+    pub(super) fn data_folder(&self, instead: Option<&Path>) -> PathBuf {
+        instead.map_or_else(|| self.data.as_str().into(), Path::to_owned)
+    }
+
     /// `data` replaces what the document says of the data directory.
     pub(super) fn validate(
         self,
         at: &DocPath,
-        data: Option<&Path>,
+        data: PathBuf,
         secrets: &dyn Secrets,
+        unread: &Unread,
         problems: &mut Problems,
     ) -> Option<ServerSpec> {
-        let listen = listen(&self.listen, self.credentials.is_some(), &at.field("listen"), problems);
+        let asks_who_calls = self.credentials.is_some() || unread.touches(&at.field("credentials"));
+        let listen = listen(&self.listen, asks_who_calls, &at.field("listen"), problems);
         let tls = match self.tls {
             None => Some(None),
             Some(tls) => tls.validate(&at.field("tls"), secrets, problems).map(Some),
         };
         let admin = match self.admin {
             None => Some(None),
-            Some(text) => admin(&text, listen, &at.field("admin"), problems).map(Some),
+            Some(text) => {
+                let clients = listen.filter(|_| !unread.touches(&at.field("listen")));
+                admin(&text, clients, &at.field("admin"), problems).map(Some)
+            }
         };
         let connections_per_address = problems.range(
             at.field("connections_per_address"),
@@ -112,11 +123,11 @@ impl RawServer {
         );
         let region = region(self.region, &at.field("region"), problems);
         let account = account(self.account, &at.field("account"), problems);
-        let data = data_folder(data.map_or_else(|| self.data.into(), Path::to_owned), &at.field("data"), problems);
+        let data = data_folder(data, &at.field("data"), problems);
         let memory = at_least(self.memory, defaults::MEMORY_MIN, at.field("memory"), problems);
         let disk_per_stream =
             at_least(self.disk_per_stream, defaults::DISK_PER_STREAM_MIN, at.field("disk_per_stream"), problems);
-        if self.disk_per_stream > self.disk {
+        if self.disk_per_stream > self.disk && !unread.touches(&at.field("disk")) {
             problems.add_with_hint(
                 at.field("disk_per_stream"),
                 format!("{} for one stream is more than {} for all of them", self.disk_per_stream, self.disk),
@@ -144,14 +155,24 @@ impl RawServer {
     }
 }
 
+/// The name of this machine to itself. It is not looked up: it always is what RFC 6761 says that it should be.
+const LOCALHOST: &str = "localhost";
+
 fn socket_address(text: &str, at: &DocPath, problems: &mut Problems) -> Option<SocketAddr> {
-    let address = text.parse::<SocketAddr>().ok();
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    let of_localhost = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let address =
+        if host.eq_ignore_ascii_case(LOCALHOST) { port.parse().ok().map(of_localhost) } else { text.parse().ok() };
     if address.is_none() {
-        problems.add_with_hint(
-            at.clone(),
-            format!("{} is not an IP address and a port", quoted(text)),
-            "write it as 127.0.0.1:4573, 0.0.0.0:4573 or [::1]:4573",
-        );
+        let is_name = host.chars().any(|c| c.is_ascii_alphabetic()) && !host.contains(':');
+        let is_port = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+        let hint = match () {
+            () if host.eq_ignore_ascii_case(LOCALHOST) => "a port from 0 to 65535 follows it, as in localhost:4573",
+            () if is_port => "write the address, too: 127.0.0.1:4573",
+            () if is_name => "names but localhost are not looked up: write the address, such as 127.0.0.1:4573",
+            () => "write it as localhost:4573, 127.0.0.1:4573, 0.0.0.0:4573 or [::1]:4573",
+        };
+        problems.add_with_hint(at.clone(), format!("{} is not an IP address and a port", quoted(text)), hint);
     }
     address
 }

@@ -26,8 +26,9 @@ pub(in super::super) struct RawStream {
     /// How long a batch is tried before it goes to the dead letters: `forever`, or a length of time. 0 is one attempt.
     #[serde(default)]
     retry_for: RawRetryFor,
-    /// Where its records go, and as what.
-    sink: SinkConfig,
+    /// Where its records go, and as what. Missing only where it was wrong, which was told when the document was read.
+    #[schemars(required, description = "Where its records go, and as what.")]
+    sink: Option<SinkConfig>,
     /// Where refused records and undeliverable objects go. Default: the sink's own store; to be given for a sink
     /// that has none.
     dead_letter: Option<RawDeadLetter>,
@@ -66,20 +67,21 @@ impl RawStream {
         self,
         name: String,
         at: &DocPath,
-        stores: &Stores,
+        stores: &Stores<'_>,
         secrets: &dyn Secrets,
         problems: &mut Problems,
     ) -> Option<StreamSpec> {
         check_name(&name, "stream", at, problems);
         let retry_for = self.retry_for.validate(at.field("retry_for"), problems);
-        let sink = sink(&self.sink, &at.field("sink"), stores, secrets, problems);
+        let declared = self.sink.as_ref();
+        let sink = declared.and_then(|declared| sink(declared, &at.field("sink"), stores, secrets, problems));
         let limits = sink.as_ref().and_then(|(_, limits)| *limits);
         let hints = self.hints.unwrap_or_default();
         let hints = hints.within(&at.field("hints"), defaults::HINTS, limits, problems);
         let dead_letter = self.dead_letter.unwrap_or_default();
         let dead_letter = dead_letter.validate(
             &at.field("dead_letter"),
-            &self.sink,
+            declared,
             sink.as_ref().map(|(sink, _)| sink),
             stores,
             problems,
@@ -89,7 +91,7 @@ impl RawStream {
             SinkSpec::Objects(objects) => Some(&objects.store),
             SinkSpec::Pieces(_) => None,
         };
-        let definition = Definition { hints, retry_for, sink: &self.sink, store, dead_letter: &dead_letter };
+        let definition = Definition { hints, retry_for, sink: declared?, store, dead_letter: &dead_letter };
         let definition = definition.to_string();
         Some(StreamSpec { name, hints, retry_for, sink, dead_letter, definition })
     }
@@ -99,7 +101,7 @@ impl RawStream {
 fn sink(
     sink: &SinkConfig,
     at: &DocPath,
-    stores: &Stores,
+    stores: &Stores<'_>,
     secrets: &dyn Secrets,
     problems: &mut Problems,
 ) -> Option<(SinkSpec, Option<Limits>)> {
@@ -122,7 +124,7 @@ fn objects(
     sink: &SinkConfig,
     options: ObjectOptions<'_>,
     at: &DocPath,
-    stores: &Stores,
+    stores: &Stores<'_>,
     problems: &mut Problems,
 ) -> Option<ObjectsSpec> {
     let kind = sink.kind();
@@ -161,12 +163,12 @@ impl RawDeadLetter {
     fn validate(
         self,
         at: &DocPath,
-        declared: &SinkConfig,
+        declared: Option<&SinkConfig>,
         sink: Option<&SinkSpec>,
-        stores: &Stores,
+        stores: &Stores<'_>,
         problems: &mut Problems,
     ) -> Option<DeadLetterSpec> {
-        if self.store.is_none() && declared.objects().is_none() {
+        if let Some(declared) = declared.filter(|sink| sink.objects().is_none() && self.store.is_none()) {
             problems.add_with_hint(
                 at.field("store"),
                 format!("a sink of kind `{}` has no store for the records that it refuses", declared.kind()),
@@ -272,14 +274,17 @@ impl<'de> Deserialize<'de> for RawRetryFor {
         if words == FOREVER {
             return Ok(Self(RetryFor::Forever));
         }
-        let time: TimeSpan = words
-            .parse()
-            .map_err(|_| serde::de::Error::custom(format!("`{words}` is not a duration, and not `{FOREVER}`")))?;
+        let time: TimeSpan = words.parse().map_err(|_| {
+            serde::de::Error::custom(format!("`{words}` is not a duration, and not `{FOREVER}`; {DURATIONS}"))
+        })?;
         Ok(Self(RetryFor::AtMost(time.0)))
     }
 }
 
 const FOREVER: &str = "forever";
+
+/// How a length of time is written.
+const DURATIONS: &str = "write 0, or a number with a unit, such as 90s, 2h or 7d";
 
 impl Serialize for RawRetryFor {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::Map;
+
 use super::*;
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/schema.json");
@@ -80,16 +82,29 @@ fn the_configuration_page_tells_of_the_same_keys() {
 }
 
 #[test]
-fn keys_are_known_by_their_place() {
+fn what_belongs_somewhere_is_known_by_its_place() {
     let keys = Keys::new();
     let root = DocPath::root();
-    let at = |path: &DocPath| keys.at(path).join(" ");
-    assert_eq!(at(&root), "server stores streams");
-    assert_eq!(at(&root.field("streams").field("any")), "dead_letter hints retry_for sink");
-    assert_eq!(at(&root.field("streams").field("any").field("hints")), "interval size");
-    assert_eq!(at(&root.field("stores").field("any").field("file")), "path");
-    assert_eq!(at(&root.field("server").field("credentials").item(3)), "access_key_id secret_access_key");
-    assert_eq!(at(&root.field("nowhere")), "");
+    let told = |path: &DocPath| match keys.at(path).form() {
+        Form::Mapping { keys, required } => format!("{} ({})", keys.join(" "), required.join(" ")),
+        Form::Choice(kinds) => kinds.join(" or "),
+        other => format!("{other:?}"),
+    };
+    assert_eq!(told(&root), "server stores streams ()");
+    assert_eq!(told(&root.field("streams")), "Names");
+    let any = root.field("streams").field("any");
+    assert_eq!(told(&any), "dead_letter hints retry_for sink (sink)");
+    assert_eq!(told(&any.field("hints")), "interval size ()");
+    assert!(told(&any.field("sink")).split(" or ").any(|kind| kind == "file"));
+    assert_eq!(told(&any.field("sink").field("file").field("compression")), "Plain");
+    assert_eq!(told(&any.field("retry_for")), "Plain");
+    assert_eq!(told(&root.field("stores").field("any").field("file")), "path (path)");
+    let credentials = root.field("server").field("credentials");
+    assert_eq!(told(&credentials), "List");
+    assert_eq!(told(&credentials.item(3)), "access_key_id secret_access_key (access_key_id secret_access_key)");
+    assert_eq!(told(&credentials.item(3).field("secret_access_key")), "Plain");
+    assert_eq!(told(&root.field("nowhere")), "Plain");
+    assert!(keys.at(&credentials).takes_nothing() && !keys.at(&any).takes_nothing());
 }
 
 #[test]
