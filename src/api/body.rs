@@ -23,11 +23,8 @@ use super::error::ServiceError;
 /// What a buffer starts with. A client has to send this much before we believe the length that it announced.
 const FIRST_BYTES: usize = 256 << 10;
 
-/// How much of what a client that was refused goes on sending is read, in bodies of the largest size. A batch of 500
-/// full records is 40 times what the service takes, and its sender should see why it was refused.
-const DISCARD_BODIES: usize = 48;
-
-/// How long a client that was refused may go on sending. Enough for an honest one; anybody can ask for it.
+/// How long a client that was refused may take for the rest of its body before the connection ends instead. Enough for
+/// an honest one; anybody can ask for it.
 const DISCARD_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a request waits for its share of the budget before the client is told to slow down.
@@ -75,11 +72,8 @@ pub(super) async fn receive<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let too_large = ServiceError::RequestEntityTooLarge { limit: limits.body_bytes_max };
-    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if expected > limits.body_bytes_max {
-        return Err(too_large);
-    }
+    check_announced(body, limits)?;
+    let expected = announced(body);
     let mut received = Received { bytes: Vec::new(), sha256: None, share: Share(None) };
     let mut hash = (wanted != Wanted::Bytes).then(|| digest::Context::new(&digest::SHA256));
     let started = Instant::now();
@@ -87,7 +81,7 @@ where
     while let Some(data) = next_data(body, limits.body_deadline(started, len)).await? {
         len = len.saturating_add(data.len());
         if len > limits.body_bytes_max {
-            return Err(too_large);
+            return Err(too_large(limits));
         }
         if let Some(hash) = &mut hash {
             hash.update(&data);
@@ -103,6 +97,23 @@ where
         bytes
     });
     Ok(received)
+}
+
+/// Refuses a body that says that it is too large, before anything is done for it.
+///
+/// # Errors
+/// [`ServiceError::RequestEntityTooLarge`].
+pub(super) fn check_announced(body: &impl Body, limits: &Limits) -> Result<(), ServiceError> {
+    if announced(body) > limits.body_bytes_max { Err(too_large(limits)) } else { Ok(()) }
+}
+
+/// The least that a body says it will be.
+fn announced(body: &impl Body) -> usize {
+    usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX)
+}
+
+fn too_large(limits: &Limits) -> ServiceError {
+    ServiceError::RequestEntityTooLarge { limit: limits.body_bytes_max }
 }
 
 impl Received {
@@ -134,15 +145,15 @@ impl Received {
     }
 }
 
-/// Reads on and keeps nothing: a client that is still sending would otherwise never see why it was refused. Ends
-/// with the body, after [`DISCARD_BODIES`], or after [`DISCARD_WITHIN`].
+/// Reads on and keeps nothing, so that the connection of a client that was refused can be used again. Gives up on a body
+/// that is larger than any that is taken, or slower than [`DISCARD_WITHIN`].
 pub(super) async fn discard<B>(body: &mut B, limits: &Limits)
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let started = Instant::now();
     let mut seen: usize = 0;
-    while seen / DISCARD_BODIES <= limits.body_bytes_max {
+    while announced(body) <= limits.body_bytes_max && seen <= limits.body_bytes_max {
         let deadline = limits.body_deadline(started, seen).min(started + DISCARD_WITHIN);
         match next_data(body, deadline).await {
             Ok(Some(data)) => seen = seen.saturating_add(data.len()),
@@ -158,7 +169,7 @@ where
 {
     loop {
         match timeout_at(deadline, body.frame()).await {
-            Err(_) => return Err(ServiceError::RequestTimeout),
+            Err(_) => return Err(ServiceError::RequestTimeout("body")),
             Ok(None) => return Ok(None),
             Ok(Some(Err(_))) => return Err(ServiceError::RequestAborted),
             Ok(Some(Ok(frame))) => {

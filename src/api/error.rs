@@ -67,9 +67,9 @@ pub(super) enum ServiceError {
         /// Most bytes of all header names and values.
         limit: usize,
     },
-    /// The body did not come, or came too slowly.
-    #[error("The request body did not arrive in time.")]
-    RequestTimeout,
+    /// The headers or the body did not come, or came too slowly.
+    #[error("The request {0} did not arrive in time.")]
+    RequestTimeout(&'static str),
     /// The body ended before it was complete.
     #[error("The request ended before it was complete.")]
     RequestAborted,
@@ -108,17 +108,23 @@ impl ServiceError {
             Self::RequestHeadersTooLarge { .. } => {
                 (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "RequestHeaderFieldsTooLargeException")
             }
-            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "RequestTimeoutException"),
+            Self::RequestTimeout(_) => (StatusCode::REQUEST_TIMEOUT, "RequestTimeoutException"),
             Self::RequestAborted => (StatusCode::BAD_REQUEST, "RequestAbortedException"),
             Self::MalformedHttpRequest(_) => (StatusCode::BAD_REQUEST, "MalformedHttpRequestException"),
             Self::InternalFailure => (StatusCode::INTERNAL_SERVER_ERROR, "InternalFailure"),
         }
     }
 
-    /// Whether the rest of the body should be read before the answer is given. A client that is still sending would
-    /// otherwise never see it, unless the body is what is wrong.
+    /// Whether the rest of the body is worth being read before the answer is given, so that the connection can be
+    /// used again. Not where the body, or its way here, is what is wrong.
     pub(super) const fn is_worth_reading_on(&self) -> bool {
-        !matches!(self, Self::RequestTimeout | Self::RequestAborted | Self::RequestHeadersTooLarge { .. })
+        !matches!(
+            self,
+            Self::RequestTimeout(_)
+                | Self::RequestAborted
+                | Self::RequestHeadersTooLarge { .. }
+                | Self::RequestEntityTooLarge { .. }
+        )
     }
 
     /// The last answer of a connection as HTTP/1.1 writes it, for where no request was understood.

@@ -44,7 +44,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::Full;
@@ -184,6 +184,10 @@ enum Phase {
     Stopping,
 }
 
+/// Beside an answer that was given before the end of the body was seen.
+#[derive(Clone, Copy, Debug)]
+struct Unread;
+
 /// The API: one value for all connections.
 pub struct Api {
     account: String,
@@ -243,6 +247,17 @@ impl Api {
         B: Body<Data = Bytes> + Unpin,
     {
         let (parts, mut body) = request.into_parts();
+        let mut response = self.answer_parts(audience, parts, &mut body).await;
+        if !body.is_end_stream() {
+            response.extensions_mut().insert(Unread);
+        }
+        response
+    }
+
+    async fn answer_parts<B>(&self, audience: Audience, parts: Parts, body: &mut B) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
         if let Err(error) = self.gate.check_host(&parts) {
             return error.into_response(self.edges.clock.now());
         }
@@ -253,7 +268,7 @@ impl Api {
             let why = "Here are /health, /ready and /metrics; records go to the server's other address.";
             return self.refuse(ServiceError::UnknownOperation(why.to_owned()));
         }
-        let served = self.serve(parts, &mut body).await;
+        let served = self.serve(parts, body).await;
         self.respond(served)
     }
 
@@ -294,6 +309,7 @@ impl Api {
                 return Err(error);
             }
         };
+        check_encoding(&parts)?;
         self.perform(operation_of(&parts)?, received).await
     }
 
@@ -303,6 +319,7 @@ impl Api {
         B: Body<Data = Bytes> + Unpin,
     {
         check_header_bytes(parts, self.limits.header_bytes_max)?;
+        body::check_announced(body, &self.limits)?;
         let claim = self.gate.examine(parts, self.edges.clock.now())?;
         let wanted = match &claim {
             None => Wanted::Bytes,
@@ -348,6 +365,20 @@ fn operation_of(parts: &Parts) -> Result<Operation, ServiceError> {
         return Err(ServiceError::UnknownOperation("Operations are sent with POST to /.".to_owned()));
     }
     Operation::of(&parts.headers)
+}
+
+/// Bodies are read as they are. `amz-1.0` is how older clients of AWS JSON say just that.
+fn check_encoding(parts: &Parts) -> Result<(), ServiceError> {
+    let is_plain = |value: &HeaderValue| {
+        let value = value.as_bytes().trim_ascii();
+        ["", "identity", "amz-1.0"].iter().any(|plain| value.eq_ignore_ascii_case(plain.as_bytes()))
+    };
+    if parts.headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
+        return Ok(());
+    }
+    let why = "The request body must be JSON that is not compressed: send it without Content-Encoding. \
+               The data of a record may be compressed.";
+    Err(ServiceError::Serialization(why.to_owned()))
 }
 
 /// Counts a field as HTTP/2 does, with 32 bytes on top: there a byte on the wire can stand for a whole field.

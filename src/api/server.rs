@@ -18,6 +18,7 @@ mod activity;
 mod guard;
 
 mod framing;
+mod linger;
 mod watched;
 
 use std::convert::Infallible;
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -36,7 +37,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,11 +45,15 @@ use self::activity::{Activity, Serving};
 use self::places::{Places, Share};
 use self::watched::Watched;
 use super::error::ServiceError;
-use super::{Api, Audience, Phase};
+use super::{Api, Audience, Phase, Unread};
 use crate::tls::Tls;
 
 /// How long to leave the listener alone after it failed, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a client that was too slow may take to hear so and to end its side. Longer than [`linger`] gives it, so
+/// this holds only where it does not even take our words.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(15);
 
 /// Most HTTP/1 bytes that are read at once. Bounds what a connection holds outside the budget for bodies.
 const READ_BYTES: usize = 64 << 10;
@@ -186,6 +191,8 @@ impl Server {
         let expired = guard::expired(Arc::clone(&activity), self.api.limits, self.places.is_full());
         let mut expired = std::pin::pin!(expired);
         let mut is_stopping = false;
+        let mut is_over = false;
+        let mut last = std::pin::pin!(sleep(LAST_WORDS_WITHIN));
         loop {
             tokio::select! {
                 biased;
@@ -195,7 +202,15 @@ impl Server {
                     }
                     break;
                 }
-                () = expired.as_mut() => break,
+                // Who is in the middle of a head is told; the socket then ends the connection.
+                () = expired.as_mut(), if !is_over => {
+                    is_over = activity.give_up_head();
+                    if !is_over {
+                        break;
+                    }
+                    last.as_mut().reset(Instant::now() + LAST_WORDS_WITHIN);
+                }
+                () = last.as_mut(), if is_over => break,
                 () = stopping.as_mut(), if !is_stopping => {
                     is_stopping = true;
                     connection.as_mut().graceful_shutdown();
@@ -215,16 +230,22 @@ impl Server {
 }
 
 /// Answers one request. A connection ends with a request whose end somebody else may see elsewhere, and with one in
-/// chunks: what `framing` says of requests behind it would not be true, and no SDK sends any.
+/// chunks: what `framing` says of requests behind it would not be true, and no SDK sends any. It ends, too, with one
+/// that was answered before all of its body was read.
 async fn answer(api: &Api, audience: Audience, request: Request<Incoming>, serving: Serving) -> Response<Full<Bytes>> {
     let is_last = !serving.is_plain || request.headers().contains_key(TRANSFER_ENCODING);
+    let is_http1 = request.version() <= Version::HTTP_11;
     let mut answer = if serving.is_plain {
         api.answer(audience, request).await
     } else {
         let why = "The request must say once, and in one way, how long its body is.";
         api.refuse(ServiceError::MalformedHttpRequest(why))
     };
-    if is_last {
+    let is_cut = is_http1 && (answer.extensions_mut().remove::<Unread>().is_some() || !serving.is_plain);
+    if is_cut {
+        serving.cut();
+    }
+    if is_last || is_cut {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     drop(serving);

@@ -2,6 +2,7 @@
 //! they are refused leaves nothing behind.
 
 use std::fs;
+use std::process::Command;
 
 use aws_sdk_firehose::Client;
 use aws_sdk_firehose::config::retry::RetryConfig;
@@ -10,7 +11,7 @@ use aws_sdk_firehose::primitives::Blob;
 use aws_sdk_firehose::types::Record;
 
 use crate::server::{ACCESS_KEY_ID, SECRET, Server, objects_in};
-use crate::services::{aws, bucket, own_prefix, producer, read_bucket, variable};
+use crate::services::{aws, bucket, finish, own_prefix, producer, read_bucket, variable};
 
 /// A stream into MinIO, uncompressed, sealed by nothing but a drain.
 fn into_minio(test: &str) -> (Server, String) {
@@ -22,6 +23,10 @@ fn into_minio(test: &str) -> (Server, String) {
     );
     (Server::start(&yaml), prefix)
 }
+
+/// A stream into a folder, sealed by nothing but a drain.
+const INTO_A_FOLDER: &str = "stores:\n  out:\n    file: { path: $FOLDER/out }\nstreams:\n  web:\n    \
+    hints: { size: 128MiB, interval: 900s }\n    sink:\n      file: { store: out }\n";
 
 /// What arrived in MinIO, as boto3 reads it: one object, as nothing sealed it before the drain.
 #[track_caller]
@@ -73,6 +78,33 @@ fn the_aws_cli_puts_describes_and_lists() {
     assert_eq!(arrived(&server, &prefix), b"onetwothree");
 }
 
+/// Posts 64 MiB, as Node.js does it: while it sends it listens, and a reset hides the answer behind EPIPE.
+const TOO_MUCH: &str = "\
+const http = require('http');
+const body = Buffer.alloc(64 << 20, 32);
+const headers = { 'x-amz-target': 'Firehose_20150804.PutRecordBatch', 'content-length': body.length };
+const agent = new http.Agent({ keepAlive: true });
+const request = http.request(process.argv[1], { method: 'POST', agent, headers }, (answer) => {
+  let text = '';
+  answer.on('data', (data) => { text += data; });
+  answer.on('end', () => console.log(answer.statusCode, answer.headers.connection, text));
+});
+request.on('error', (error) => { console.log('error', error.code); process.exitCode = 1; });
+request.end(body);
+";
+
+#[test]
+#[ignore = "needs the services of cargo xtask"]
+fn a_node_producer_that_sends_too_much_reads_why() {
+    let server = Server::start(INTO_A_FOLDER);
+    for _ in 0..5 {
+        let mut node = Command::new(variable("NODE"));
+        let output = finish(node.args(["-e", TOO_MUCH, &server.endpoint()]));
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.starts_with("413 close {\"__type\":\"RequestEntityTooLargeException\""), "{said}");
+    }
+}
+
 /// The SDK for Rust against a server, without retries.
 fn sdk(server: &Server) -> Client {
     let config = aws_sdk_firehose::Config::builder()
@@ -91,10 +123,7 @@ fn record(data: &[u8]) -> Record {
 
 #[tokio::test]
 async fn the_sdk_for_rust_puts_and_reads_typed_errors() {
-    let server = Server::start(
-        "stores:\n  out:\n    file: { path: $FOLDER/out }\nstreams:\n  web:\n    hints: { size: 128MiB, interval: 900s }\n    \
-         sink:\n      file: { store: out }\n",
-    );
+    let server = Server::start(INTO_A_FOLDER);
     let client = sdk(&server);
     let put = client.put_record().delivery_stream_name("web").record(record(b"one")).send().await.unwrap();
     assert!(!put.record_id().is_empty());

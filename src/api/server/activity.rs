@@ -35,6 +35,10 @@ pub(super) struct Activity {
     requests: AtomicU64,
     /// The number of the first request whose end is not plain, or [`NONE`]. Known before the request is served.
     odd_request: AtomicU64,
+    /// The last request was answered before all of its body was read.
+    is_cut: AtomicBool,
+    /// The time for a head is over: nothing more is read.
+    is_over: AtomicBool,
 }
 
 impl Activity {
@@ -47,6 +51,8 @@ impl Activity {
             is_http2: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             odd_request: AtomicU64::new(NONE),
+            is_cut: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
         }
     }
 
@@ -75,6 +81,23 @@ impl Activity {
         Serving { activity: Arc::clone(self), is_plain }
     }
 
+    /// Whether the client of the last request may still be sending its body.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut.load(Relaxed)
+    }
+
+    /// Ends the wait for a head that has begun. `false` when none has, or nobody could be told in HTTP/1.
+    pub(super) fn give_up_head(&self) -> bool {
+        let is_waiting = self.head_since.load(Relaxed) != NONE && !self.is_http2.load(Relaxed);
+        self.is_over.fetch_or(is_waiting, Relaxed);
+        is_waiting
+    }
+
+    /// Whether the wait for a head has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Relaxed)
+    }
+
     /// Until when the connection may go on as it is. `None` while a request is being served.
     pub(super) fn deadline(&self, limits: &Limits, full: bool) -> Option<Instant> {
         if self.serving.load(Relaxed) > 0 {
@@ -96,6 +119,13 @@ pub(super) struct Serving {
     activity: Arc<Activity>,
     /// Whether it is plain where the request ends. Always so in HTTP/2.
     pub(super) is_plain: bool,
+}
+
+impl Serving {
+    /// The answer comes before the end of the body: the connection ends behind it, and the client may still be sending.
+    pub(super) fn cut(&self) {
+        self.activity.is_cut.store(true, Relaxed);
+    }
 }
 
 impl Drop for Serving {

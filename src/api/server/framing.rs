@@ -81,6 +81,15 @@ impl Framing {
         }
     }
 
+    /// Whether a head has begun and is not complete, so that HTTP/1 is spoken as far as can be told.
+    pub(super) fn is_in_head(&self) -> bool {
+        match &self.state {
+            State::Start => !self.line.is_empty() && !b"PRI * HTTP/2".starts_with(self.line.as_slice()),
+            State::Fields(_) => true,
+            State::Body(_) | State::Rest => false,
+        }
+    }
+
     /// Keeps the part of a line that has come, as far as there is room.
     fn keep(&mut self, part: &[u8]) {
         let room = LINE_BYTES_MAX - self.line.len();
@@ -208,6 +217,22 @@ mod tests {
         let odd_head = "POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\nx";
         assert_eq!(odd(&format!("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{odd_head}")), None);
         assert_eq!(odd(&format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{odd_head}")), None);
+    }
+
+    #[test]
+    fn a_head_is_under_way_from_its_first_byte_to_its_empty_line() {
+        let in_head = |bytes: &str| {
+            let mut framing = Framing::default();
+            framing.follow(bytes.as_bytes());
+            framing.is_in_head()
+        };
+        for begun in ["PO", "POST / HTTP/1.1\r\n", "POST / HTTP/1.1\r\nhost: h\r\n", "GET / HTTP/1.1\r\n\r\nGET"] {
+            assert!(in_head(begun), "{begun:?}");
+        }
+        let body = "POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\nabc";
+        for other in ["", "\r\n", "P", "PRI * HT", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\n\r\n", body] {
+            assert!(!in_head(other), "{other:?}");
+        }
     }
 
     #[test]

@@ -175,6 +175,57 @@ async fn an_sdk_that_is_refused_before_its_body_was_read_still_sees_why() {
     running.stop().await;
 }
 
+/// A client that was refused and has 64 MiB to send. `reads_first` waits for the answer in the middle of them, as
+/// clients do that read while they write; the other kind reads when everything is sent.
+async fn send_too_much(running: &Running, reads_first: bool) -> String {
+    let head = put();
+    let head = String::from_utf8_lossy(&head);
+    let fields = head.lines().filter(|line| !line.starts_with("content-length") && !line.is_empty());
+    let fields: Vec<&str> = fields.take_while(|line| !line.starts_with('{')).collect();
+    let mut client = running.connect().await;
+    let len = 64 << 20;
+    client.send(format!("{}\r\ncontent-length: {len}\r\n\r\n", fields.join("\r\n")).as_bytes()).await;
+    let mut said = String::new();
+    let piece = vec![b' '; 1 << 20];
+    for sent in 0..64 {
+        if reads_first && sent == 1 {
+            said = client.answer().await;
+        }
+        client.0.write_all(&piece).await.expect("nothing is reset while the client sends");
+    }
+    if !reads_first {
+        said = client.answer().await;
+    }
+    client.0.shutdown().await.unwrap();
+    assert_eq!(client.closed().await.0, "");
+    said
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused_at_once_and_its_sender_can_send_on_and_read_why() {
+    let running = start(Limits { body_bytes_max: 1 << 20, ..Limits::default() }).await;
+    for reads_first in [true, false] {
+        let said = send_too_much(&running, reads_first).await;
+        assert!(is_typed_refusal(&said) && said.starts_with("HTTP/1.1 413"), "{said}");
+    }
+    assert!(running.stop().await.stored("web").is_empty());
+}
+
+/// Clients keep connections; whoever was refused before the body was read uses the same one again.
+#[tokio::test]
+async fn after_a_refusal_of_a_small_body_the_connection_goes_on() {
+    let running = start(Limits::default()).await;
+    let mut client = running.connect().await;
+    for _ in 0..2 {
+        client.send(&http1(&request(&Signing { region: "eu-west-1", ..Signing::default() }))).await;
+        let said = client.answer().await;
+        assert!(said.starts_with("HTTP/1.1 403") && !said.contains("connection: close"), "{said}");
+    }
+    client.send(&put()).await;
+    assert!(client.answer().await.starts_with("HTTP/1.1 200"));
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn malformed_http_is_refused_and_the_next_client_is_served() {
     let running = start(Limits::default()).await;
@@ -235,12 +286,14 @@ async fn a_head_must_be_complete_in_time_and_others_do_not_wait_for_it() {
     let mut slow = running.connect().await;
     // A byte now and then keeps nobody waiting for longer.
     let drip = async {
-        for byte in b"POST / HTTP/1.1\r\nhost: localhost\r\nx-long: aaaaaaaaaaaaaaaaaaaaaaaaaaaaa".iter().cycle() {
-            if slow.0.write_all(&[*byte]).await.is_err() {
-                return;
+        let head = b"POST / HTTP/1.1\r\nhost: localhost\r\nx-long: ".iter().chain(std::iter::repeat(&b'a'));
+        for byte in head {
+            slow.send(&[*byte]).await;
+            if let Ok(said) = timeout(Duration::from_millis(50), slow.answer()).await {
+                return said;
             }
-            sleep(Duration::from_millis(50)).await;
         }
+        unreachable!("the head has no end")
     };
     let healthy = async {
         for _ in 0..20 {
@@ -250,9 +303,28 @@ async fn a_head_must_be_complete_in_time_and_others_do_not_wait_for_it() {
         }
     };
     let start = Instant::now();
-    let ((), dripped) = tokio::join!(healthy, timeout(DEADLINE, drip));
-    dripped.expect("the slow client is cut off");
+    let ((), said) = tokio::join!(healthy, timeout(DEADLINE, drip));
+    let said = said.expect("the slow client is told");
+    assert!(is_typed_refusal(&said) && said.starts_with("HTTP/1.1 408"), "{said}");
     assert!(start.elapsed() >= limits.header_within);
+    assert_eq!(slow.closed().await.0, "");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn who_never_ends_a_head_is_told_whatever_part_of_it_came() {
+    let limits = Limits { header_within: Duration::from_millis(500), ..Limits::default() };
+    let running = start(limits).await;
+    for begun in ["PO", "POST / HTTP/1.1\r\n", "POST / HTTP/1.1\r\nhost: h\r\nx: "] {
+        let mut client = running.connect().await;
+        client.send(begun.as_bytes()).await;
+        let (said, _) = client.closed().await;
+        assert!(is_typed_refusal(&said) && said.starts_with("HTTP/1.1 408"), "{begun:?}: {said}");
+    }
+    // A client of the other protocol would take it for noise.
+    let mut client = running.connect().await;
+    client.send(b"PRI * HTTP/2.0\r\n").await;
+    assert_eq!(client.closed().await.0, "");
     running.stop().await;
 }
 

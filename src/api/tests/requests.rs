@@ -390,3 +390,18 @@ fn nothing_that_is_printed_shows_a_secret() {
     let shown = format!("{:?} {:?}", stand.api, settings());
     assert!(shown.contains(KEY_ID) && !shown.contains(SECRET), "{shown}");
 }
+
+#[tokio::test]
+async fn a_compressed_body_is_refused_with_what_to_do() {
+    let stand = Stand::new();
+    for (encoding, status) in [("gzip", 400), ("aws-chunked, gzip", 400), ("identity", 200), ("amz-1.0", 200)] {
+        let headers = [("content-encoding", encoding)];
+        let answer = stand.call(request(&Signing { headers: &headers, ..Signing::default() })).await;
+        assert_eq!(answer.status, status, "{encoding}: {answer:?}");
+        if status == 400 {
+            assert_eq!(answer.code(), "SerializationException");
+            assert!(answer.body.contains("send it without Content-Encoding"), "{answer:?}");
+        }
+    }
+    assert_eq!(stand.stored("web").len(), 2);
+}
