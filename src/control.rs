@@ -4,6 +4,7 @@
 //! JSON lines; progress while the work goes on, and one last line that says how it ended. Nothing here is reachable
 //! from the network.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -46,8 +47,8 @@ pub enum Request {
 pub enum Reply {
     /// It goes on.
     Progress {
-        /// Records that are not settled yet, in all streams.
-        records_waiting: u64,
+        /// The streams that still owe something, by name.
+        waiting: Vec<Waiting>,
     },
     /// It is done. The last line.
     Done,
@@ -56,6 +57,39 @@ pub enum Reply {
         /// A sentence.
         message: String,
     },
+}
+
+/// What a stream still owes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Its name.
+    pub stream: String,
+    /// Records that are acknowledged and not settled.
+    pub records: u64,
+    /// Batches of them that are sealed already.
+    pub batches: u64,
+    /// Why its destination does not take them, if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl fmt::Display for Waiting {
+    /// `web: 1204 records, 3 batches sealed of them`, and what ails it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stream, records, batches, why } = self;
+        write!(f, "{stream}: {} waiting, {} sealed", counted(*records, "record"), counted(*batches, "batch"))?;
+        why.as_ref().map_or(Ok(()), |why| write!(f, "; {why}"))
+    }
+}
+
+/// A number with its noun: `1 record`, `3 batches`.
+pub fn counted(number: u64, noun: &str) -> String {
+    let ending = match number {
+        1 => "",
+        _ if noun.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{number} {noun}{ending}")
 }
 
 /// The server's end.
@@ -174,19 +208,32 @@ mod tests {
         let deep = data.path().join("a".repeat(120));
         std::fs::create_dir(&deep).unwrap();
         let listener = Listener::bind(&deep).unwrap();
+        let why = Some("access denied".to_owned());
+        let progress =
+            Reply::Progress { waiting: vec![Waiting { stream: "web".to_owned(), records: 7, batches: 1, why }] };
         let server = async {
             let mut call = listener.next().await;
             assert_eq!(call.request, Request::Drain { stop: true });
-            assert!(call.reply(&Reply::Progress { records_waiting: 7 }).await);
+            assert!(call.reply(&progress).await);
             assert!(call.reply(&Reply::Done).await);
         };
         let mut seen = Vec::new();
         let client = ask(&deep, Request::Drain { stop: true }, |reply| seen.push(reply.clone()));
         let (end, ()) = tokio::join!(client, server);
         assert_eq!(end.unwrap(), Reply::Done);
-        assert_eq!(seen, [Reply::Progress { records_waiting: 7 }, Reply::Done]);
+        assert_eq!(seen, [progress.clone(), Reply::Done]);
         let mode = std::fs::metadata(deep.join(NAME)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_waits_is_told_in_words() {
+        let waiting = |records, batches, why: Option<&str>| {
+            Waiting { stream: "web".to_owned(), records, batches, why: why.map(str::to_owned) }.to_string()
+        };
+        assert_eq!(waiting(1204, 3, None), "web: 1204 records waiting, 3 batches sealed");
+        assert_eq!(waiting(1, 1, Some("denied")), "web: 1 record waiting, 1 batch sealed; denied");
+        assert_eq!(waiting(7, 0, None), "web: 7 records waiting, 0 batches sealed");
     }
 
     #[tokio::test]

@@ -43,6 +43,8 @@ enum Details {
     Text(String),
     /// Everything that is wrong with a document.
     Report(Box<Report>),
+    /// For programs only: a member of the error beside the usual ones.
+    Value(&'static str, serde_json::Value),
 }
 
 impl Failure {
@@ -80,6 +82,18 @@ impl Failure {
         Self { code, ..self }
     }
 
+    /// The same failure with what somebody else says of it behind the message.
+    #[must_use]
+    pub fn because(self, why: &str) -> Self {
+        Self { message: format!("{}: {why}", self.message), ..self }
+    }
+
+    /// The same failure with one more member for programs.
+    #[must_use]
+    pub fn with_value(self, name: &'static str, value: serde_json::Value) -> Self {
+        self.with_details(Details::Value(name, value))
+    }
+
     /// The same failure with its place: `hydrant.yaml:3:5`, a path, an address.
     #[must_use]
     pub fn at(self, place: impl std::fmt::Display) -> Self {
@@ -108,10 +122,8 @@ impl Failure {
 
     pub(super) fn from_clap(error: &clap::Error) -> Self {
         let rendered = error.render();
-        let text = if std::io::stderr().is_terminal() { rendered.ansi().to_string() } else { rendered.to_string() };
-        let message = rendered.to_string();
-        let first = message.lines().next().unwrap_or_default();
-        Self::usage(first.trim_start_matches("error: ")).with_details(Details::Text(text))
+        let text = if wants_colour(&std::io::stderr()) { rendered.ansi().to_string() } else { rendered.to_string() };
+        Self::usage(sentence(&rendered.to_string())).with_details(Details::Text(text))
     }
 
     /// What is written to standard error.
@@ -120,8 +132,10 @@ impl Failure {
             _ if self.kind == Kind::ReaderGone => String::new(),
             (Format::Json, details) => {
                 let mut error = json!({ "code": self.code, "message": self.message, "at": self.at });
-                if let Details::Report(report) = details {
-                    error["problems"] = report.to_json();
+                match details {
+                    Details::Report(report) => error["problems"] = report.to_json(),
+                    Details::Value(name, value) => error[*name] = value.clone(),
+                    Details::None | Details::Text(_) => {}
                 }
                 format!("{}\n", json!({ "error": error }))
             }
@@ -129,7 +143,7 @@ impl Failure {
             (Format::Text, Details::Report(report)) => {
                 format!("{}error: {}\n", report.render(look()), report.summary())
             }
-            (Format::Text, Details::None) => match &self.at {
+            (Format::Text, Details::None | Details::Value(..)) => match &self.at {
                 Some(at) => format!("error: {at}: {}\n", self.message),
                 None => format!("error: {}\n", self.message),
             },
@@ -167,5 +181,21 @@ impl From<LoadError> for Failure {
 
 /// How findings are drawn on standard error.
 pub(super) fn look() -> Look {
-    if std::io::stderr().is_terminal() { Look::Fancy } else { Look::Plain }
+    if wants_colour(&std::io::stderr()) { Look::Fancy } else { Look::Plain }
+}
+
+/// Whether colours are welcome there: on a terminal, unless `NO_COLOR` says no (<https://no-color.org>) or it can show
+/// none.
+pub(super) fn wants_colour(to: &impl IsTerminal) -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    to.is_terminal() && !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|kind| kind != "dumb")
+}
+
+/// What a parser of command lines says, on one line: its first paragraph with what is listed there, and its tips, but
+/// not the usage behind them.
+fn sentence(text: &str) -> String {
+    let text = text.trim_start_matches("error: ");
+    let told = text.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let told: Vec<&str> = told.map(str::trim).filter(|line| !line.is_empty()).collect();
+    told.join(" ")
 }

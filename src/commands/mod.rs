@@ -31,6 +31,7 @@ mod log_verify;
 
 mod demo;
 
+use failure::wants_colour;
 pub use failure::{Failure, Kind};
 pub use output::{Format, Output};
 
@@ -88,9 +89,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             let format = line.output;
             line.command.run(&mut Output::stdout(format)).map_err(|failure| (failure, format))
         }
-        Err(error) if !error.use_stderr() => Output::stdout(Format::Text)
-            .write(error.render().ansi().to_string().as_bytes())
-            .map_err(|failure| (failure, Format::Text)),
+        Err(error) if !error.use_stderr() => {
+            Output::stdout(Format::Text).write(shown(&error).as_bytes()).map_err(|failure| (failure, Format::Text))
+        }
         Err(error) => Err((Failure::from_clap(&error), Format::wanted_by(&arguments))),
     };
     match outcome {
@@ -100,6 +101,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// A help or a version, with colours where they are welcome.
+fn shown(text: &clap::Error) -> String {
+    let rendered = text.render();
+    if wants_colour(&std::io::stdout()) { rendered.ansi().to_string() } else { rendered.to_string() }
 }
 
 impl Command {

@@ -26,9 +26,10 @@ use crate::assemble::{Declared, Node, assemble};
 use crate::blocks::Blocks;
 use crate::config::spec::{ServerSpec, Spec, TlsSpec};
 use crate::config::{self, Loaded, LocalSecrets};
-use crate::control::{self, Call, Reply, Request};
+use crate::control::{self, Call, Reply, Request, Waiting};
 use crate::stream::Edges;
 use crate::stream::pool::Pool;
+use crate::streams::{LiveStream, State};
 use crate::system::{SystemClock, SystemEntropy};
 use crate::telemetry::{self, LogFormat, Metrics};
 use crate::tls::Tls;
@@ -308,10 +309,10 @@ async fn drain(node: &Node, calls: &mut Vec<Call>, when_unheard: WhenUnheard) ->
             Ok(Err(message)) => return Reply::Failed { message },
             Err(_elapsed) => {}
         }
-        let records_waiting = node.streams.list(None).map(|stream| stream.waiting()).sum();
+        let waiting: Vec<Waiting> = node.streams.list(None).filter_map(|stream| waiting(stream)).collect();
         let mut listening = Vec::new();
         for mut call in calls.drain(..) {
-            if call.reply(&Reply::Progress { records_waiting }).await {
+            if call.reply(&Reply::Progress { waiting: waiting.clone() }).await {
                 listening.push(call);
             }
         }
@@ -320,6 +321,17 @@ async fn drain(node: &Node, calls: &mut Vec<Call>, when_unheard: WhenUnheard) ->
             return Reply::Done;
         }
     }
+}
+
+/// What a stream still owes, and why; `None` when it is nothing.
+fn waiting(stream: &LiveStream) -> Option<Waiting> {
+    let records = stream.waiting();
+    let why = match stream.health().state() {
+        State::Healthy => None,
+        State::Degraded(ailment) | State::Failed(ailment) => Some(ailment.message),
+    };
+    let batches = stream.counters().batches_waiting.get();
+    (records > 0).then(|| Waiting { stream: stream.spec().name.clone(), records, batches, why })
 }
 
 /// SIGTERM and SIGINT.

@@ -44,6 +44,33 @@ fn a_wrong_call_is_usage_and_says_so_in_the_wanted_format() {
     }
 }
 
+/// Goal: whoever calls us from a program learns what is wrong with the call, not only that something is.
+#[test]
+fn the_message_of_a_wrong_call_holds_what_is_missing_and_what_is_possible() {
+    let message = |words: &[&str]| {
+        let error = CommandLine::try_parse_from(words).unwrap_err();
+        let json: serde_json::Value = serde_json::from_str(&Failure::from_clap(&error).render(Format::Json)).unwrap();
+        json["error"]["message"].as_str().unwrap().to_owned()
+    };
+    for (words, detail) in [
+        (&["hydrant", "run"][..], "were not provided: <FILE>"),
+        (&["hydrant", "--output", "xml", "init"], "possible values: text, json"),
+        (&["hydrant", "chek", "a.yaml"], "a similar subcommand exists: 'check'"),
+        (&["hydrant", "drain", "--timeout", "soon"], "`soon` is not a duration"),
+    ] {
+        let message = message(words);
+        assert!(message.contains(detail) && !message.contains("Usage:") && !message.contains('\n'), "{message}");
+    }
+}
+
+#[test]
+fn a_value_for_programs_stands_beside_the_message() {
+    let failure = Failure::failed("not all").with_code("timeout").with_value("waiting", serde_json::json!([1]));
+    assert_eq!(failure.render(Format::Text), "error: not all\n");
+    let json: serde_json::Value = serde_json::from_str(&failure.render(Format::Json)).unwrap();
+    assert_eq!((&json["error"]["code"], &json["error"]["waiting"]), (&"timeout".into(), &serde_json::json!([1])));
+}
+
 #[test]
 fn a_failure_has_code_message_and_place_for_programs_and_one_line_for_people() {
     let failure = Failure::damage("frame does not match its checksum").at("log/0000.seg").with_code("damaged_frame");
