@@ -15,10 +15,11 @@ use std::time::Duration;
 use hydrant_core::secret::Secrets;
 use hydrant_core::{ByteSize, ObjectSink};
 use hydrant_sinks::Encryption;
-use hydrant_storage::catalog::{DataDir, Declaration, StreamEntry};
+use hydrant_storage::catalog::{DataDir, Declaration, StreamEntry, Undeclared};
 use hydrant_storage::crash::{self, Point};
 use hydrant_storage::log::{self, Committers, Log};
 use hydrant_storage::space::{Share, Space};
+use hydrant_storage::verify::Owed;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -111,7 +112,7 @@ pub fn assemble(spec: &Spec, mut data: DataDir, edges: &Edges, stores: &dyn Stor
         opened.push(ready);
     }
     for left in data.undeclared(&spec.streams.keys().map(String::as_str).collect()) {
-        warn!(stream = left.name, bytes = left.bytes, "stream is no longer declared; its data is kept");
+        warn_of_undeclared(&left);
     }
     crash::reach(Point::OpenStreams);
     let (lanes, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -163,6 +164,27 @@ impl Node {
             error!("lanes did not stop in time; what they had under way will be repeated");
         }
         self.data
+    }
+}
+
+/// Nothing is said of a stream that owes nothing.
+fn warn_of_undeclared(left: &Undeclared) {
+    let Undeclared { name, bytes, path, .. } = left;
+    match left.owed {
+        Some(Owed { records: 0, batches: 0 }) => {}
+        Some(Owed { records, batches }) => warn!(
+            stream = name,
+            records,
+            batches,
+            bytes,
+            "stream is no longer declared and still owes records; they are kept: declare it again to have them delivered"
+        ),
+        None => warn!(
+            stream = name,
+            bytes,
+            path = %path.display(),
+            "stream is no longer declared, and what it owes cannot be read; its data is kept"
+        ),
     }
 }
 

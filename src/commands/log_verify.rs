@@ -8,6 +8,7 @@ use hydrant_storage::files::real::RealFiles;
 use hydrant_storage::verify::{StreamReport, verify};
 
 use super::{Failure, Output};
+use crate::control::counted;
 
 /// Reads log, outbox and ledger of every stream and says what is damaged. Never writes.
 ///
@@ -34,7 +35,11 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
     let report = verify(&args.dir, &RealFiles).map_err(|error| {
         let failure = match &error {
             OpenError::Damaged { .. } => Failure::damage(error.to_string()),
-            _ => Failure::caused("read the data directory", &error),
+            OpenError::NoData { .. } | OpenError::Foreign { .. } => {
+                return Failure::failed(error.to_string()).with_code("no_data_directory");
+            }
+            OpenError::OtherFormat { .. } => return Failure::failed(error.to_string()).with_code("other_format"),
+            OpenError::InUse { .. } | OpenError::Io { .. } => Failure::failed(error.to_string()),
         };
         failure.at(args.dir.display())
     })?;
@@ -43,16 +48,27 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
     }
     out.answer(&report)?;
     match report.damages().count() {
-        0 => out.say(format_args!("{} streams, no damage", report.streams.len())),
+        0 => out.say(format_args!("{}, no damage", counted(len(report.streams.len()), "stream"))),
+        1 => Err(Failure::damage("1 place is damaged").at(args.dir.display())),
         found => Err(Failure::damage(format!("{found} places are damaged")).at(args.dir.display())),
     }
+}
+
+fn len(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
 }
 
 fn tell(stream: &StreamReport, out: &mut Output) -> Result<(), Failure> {
     let StreamReport { name, log, ledger, outbox, damages, .. } = stream;
     out.say(format_args!(
-        "{name}: {} records in {} segments whole, {} batches owed, {} batch files of {} bytes whole, records below {} forgotten, {} records lost so far",
-        log.records, log.segments, ledger.batches_owed, outbox.batches, outbox.bytes, ledger.forget, ledger.lost_records
+        "{name}: {} in {} whole, {} owed, {} of {} whole, records below {} forgotten, {} lost so far",
+        counted(log.records, "record"),
+        counted(log.segments, "segment"),
+        counted(ledger.batches_owed, "batch"),
+        counted(outbox.batches, "batch file"),
+        counted(outbox.bytes, "byte"),
+        ledger.forget,
+        counted(ledger.lost_records, "record"),
     ))?;
     for damage in damages {
         let at = damage.offset.map(|offset| format!(" at byte {offset}")).unwrap_or_default();

@@ -33,6 +33,7 @@ use self::lock::Lock;
 use crate::files::Files;
 use crate::poison::Poison;
 use crate::space::is_full;
+use crate::verify::{self, Owed};
 
 /// What `DATA/format` says. Another layout of any file below gets another number.
 const FORMAT: &str = "hydrant data 1\n";
@@ -76,16 +77,24 @@ pub enum OpenError {
         /// One of the files.
         found: String,
     },
+    /// There is nothing of ours.
+    #[error("{} holds no data: {why}", path.display())]
+    NoData {
+        /// The directory.
+        path: PathBuf,
+        /// Why, and what to name instead.
+        why: &'static str,
+    },
     /// Another version of this program wrote it.
-    #[error("data directory {} has the format {found:?}; this program reads {:?}", path.display(), FORMAT.trim_end())]
+    #[error("data directory {} has the format {found:?}, which another version wrote; this program reads {:?}", path.display(), FORMAT.trim_end())]
     OtherFormat {
         /// The directory.
         path: PathBuf,
         /// What its format file says.
         found: String,
     },
-    /// The catalog is missing or not what was written.
-    #[error("catalog {}: {why}", path.display())]
+    /// The format file or the catalog is missing or not what was written.
+    #[error("{}: {why}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -160,6 +169,8 @@ pub struct Undeclared {
     pub path: PathBuf,
     /// How much lies there, in bytes, as far as it can be read.
     pub bytes: u64,
+    /// What of it is still owed. `None` when that cannot be read.
+    pub owed: Option<Owed>,
 }
 
 impl DataDir {
@@ -244,7 +255,8 @@ impl DataDir {
         gone.map(|(name, entry)| {
             let path = folder(&self.path, name, entry.incarnation);
             let bytes = PARTS.iter().map(|part| bytes_in(&*self.files, &path.join(part))).sum();
-            Undeclared { name: name.clone(), path, bytes }
+            let owed = verify::owed(&path, entry.incarnation, &*self.files);
+            Undeclared { name: name.clone(), path, bytes, owed }
         })
         .collect()
     }
@@ -317,10 +329,19 @@ impl DataDir {
 /// The streams of a data directory, by name, each with its folder. Takes no lock and writes nothing.
 ///
 /// # Errors
-/// See [`OpenError`]; a folder that is no data directory is [`OpenError::Foreign`].
+/// See [`OpenError`]; one that holds nothing of ours is [`OpenError::NoData`].
 pub fn read(path: &Path, files: &dyn Files) -> Result<BTreeMap<String, (StreamEntry, PathBuf)>, OpenError> {
-    if !has_format(path, files)? {
-        return Err(OpenError::Foreign { path: path.to_owned(), found: "nothing".to_owned() });
+    let none = |why| OpenError::NoData { path: path.to_owned(), why };
+    match has_format(path, files) {
+        Ok(true) => {}
+        Ok(false) => return Err(none("it is empty; name the directory of `server.data`")),
+        Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Err(none("it is not there; name the directory of `server.data`"));
+        }
+        Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => {
+            return Err(none("it is no directory; name that of `server.data`"));
+        }
+        Err(error) => return Err(error),
     }
     let streams = read_catalog(path, files)?;
     let with_folder = |(name, entry): (String, StreamEntry)| {
@@ -335,10 +356,15 @@ fn has_format(path: &Path, files: &dyn Files) -> Result<bool, OpenError> {
     let fail = |source| OpenError::Io { path: path.to_owned(), source };
     match read_small(files, &path.join(FORMAT_FILE), 1 << 10).map_err(fail)? {
         Some(found) if found == FORMAT.as_bytes() => Ok(true),
-        Some(found) => {
-            let found = String::from_utf8_lossy(&found).trim_end().to_owned();
-            Err(OpenError::OtherFormat { path: path.to_owned(), found })
-        }
+        Some(found) => match std::str::from_utf8(&found) {
+            Ok(text) if is_format(text) => {
+                Err(OpenError::OtherFormat { path: path.to_owned(), found: text.trim_end().to_owned() })
+            }
+            _ => {
+                let why = format!("it does not say {:?}, and nothing else we write looks so", FORMAT.trim_end());
+                Err(OpenError::Damaged { path: path.join(FORMAT_FILE), why })
+            }
+        },
         None => {
             let names = files.list(path).map_err(fail)?;
             match names.into_iter().find(|name| !may_precede_format(name)) {
@@ -347,6 +373,12 @@ fn has_format(path: &Path, files: &dyn Files) -> Result<bool, OpenError> {
             }
         }
     }
+}
+
+/// Whether a format file of any version says this.
+fn is_format(text: &str) -> bool {
+    let number = text.strip_prefix("hydrant data ").and_then(|rest| rest.strip_suffix('\n'));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// What a directory may hold before it has a format file: what we make first, what a file system makes itself.

@@ -8,7 +8,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use hydrant_core::BatchId;
+use hydrant_core::{BatchId, Position};
 use serde::Serialize;
 
 use crate::catalog::{self, OpenError};
@@ -102,6 +102,27 @@ pub struct Damage {
     pub offset: Option<u64>,
     /// What is wrong.
     pub what: String,
+}
+
+/// What a stream still owes its destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owed {
+    /// Records that are acknowledged and not settled.
+    pub records: u64,
+    /// Batches of them that are sealed.
+    pub batches: u64,
+}
+
+/// What the stream in `dir` owes, by its ledger and the end of its log; batches are not looked at. `None` when they
+/// cannot be read.
+pub fn owed(dir: &Path, incarnation: u64, files: &dyn Files) -> Option<Owed> {
+    let state = ledger::verify(files, &dir.join("ledger")).ok()?.map(|scanned| scanned.state).unwrap_or_default();
+    let floor = state.highest.plus(1).max(state.forget);
+    let end = log::end(&dir.join("log"), incarnation, floor, files).ok()?;
+    let in_log = end.get().saturating_sub(state.forget.get().max(Position::FIRST.get()));
+    let sealed: u64 = state.owed().map(|(_, batch)| batch.pieces_sealed).sum();
+    let records = in_log.saturating_sub(state.sealed_above.len()).saturating_add(sealed);
+    Some(Owed { records, batches: count(state.owed().count()) })
 }
 
 /// Reads the data directory `dir`.

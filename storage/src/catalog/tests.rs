@@ -97,7 +97,10 @@ fn streams_that_are_declared_no_more_are_told_of_with_their_bytes() {
     let (_, path) = declare(&mut data, "left", "a").unwrap();
     files.create(&path.join("log").join("x")).unwrap();
     files.damage(&path.join("log").join("x"), |bytes| bytes.resize(1234, 0));
-    assert_eq!(data.undeclared(&["kept"].into()), [Undeclared { name: "left".into(), path, bytes: 1234 }]);
+    assert_eq!(
+        data.undeclared(&["kept"].into()),
+        [Undeclared { name: "left".into(), path, bytes: 1234, owed: Some(Owed::default()) }]
+    );
 }
 
 /// The next process sees what the last one did not live to make durable; once an open has told of it, it is for good.
@@ -202,7 +205,7 @@ fn a_catalog_that_is_gone_is_damage_when_there_is_data() {
     files.create(&path.join("log").join("x")).unwrap();
     files.remove(&Path::new(DATA).join("catalog.json")).unwrap();
     let error = open(&files).unwrap_err();
-    assert_eq!(error.to_string(), "catalog /data/catalog.json: missing, although there are streams");
+    assert_eq!(error.to_string(), "/data/catalog.json: missing, although there are streams");
 }
 
 #[test]
@@ -218,8 +221,19 @@ fn a_folder_of_somebody_else_or_of_another_version_is_not_touched() {
     let error = open(&files).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "data directory /data has the format \"hydrant data 2\"; this program reads \"hydrant data 1\""
+        "data directory /data has the format \"hydrant data 2\", which another version wrote; this program reads \"hydrant data 1\""
     );
+}
+
+#[test]
+fn a_format_file_that_no_version_writes_is_damage() {
+    for damaged in [&b"hydrant data 1"[..], b"hydrant data x\n", b"", b"\xff\n", b"hydrant\n"] {
+        let files = SimFiles::new(1);
+        drop(open(&files).unwrap());
+        files.damage(&Path::new(DATA).join("format"), |bytes| *bytes = damaged.to_vec());
+        let error = open(&files).unwrap_err();
+        assert!(matches!(&error, OpenError::Damaged { path, .. } if path.ends_with("format")), "{error}");
+    }
 }
 
 #[test]
@@ -256,7 +270,7 @@ fn a_stream_lives_on_a_real_disk() {
         outbox.seal(&header, &crate::outbox::testing::body(1, 700_000), crate::space::Claim::DataSeal).unwrap();
         ledger.append(&[Entry::Sealed { batch: header.batch, pieces: header.pieces.clone() }]).unwrap();
     }
-    let report = crate::verify::verify(data.path(), &RealFiles).unwrap();
+    let report = verify::verify(data.path(), &RealFiles).unwrap();
     // Nothing was ever appended to the log, so it misses what the ledger names, and nothing else is wrong.
     let places: Vec<_> = report.damages().map(|(_, damage)| damage.path.clone()).collect();
     assert_eq!((places, report.streams[0].outbox.batches), (vec![path.join("log")], 1));

@@ -44,6 +44,20 @@ pub(crate) struct Known {
     pub(crate) floor: Position,
 }
 
+/// One past the last record of the log in `dir`, `floor` where it has none. Reads no more than it must.
+pub(crate) fn end(dir: &Path, incarnation: u64, floor: Position, files: &dyn Files) -> Result<Position, OpenError> {
+    let floor = floor.max(Position::FIRST);
+    let newest = match open_files(dir, &Options::new(incarnation), files, Access::ReadOnly) {
+        Ok(Opened { mut segments, .. }) => segments.pop(),
+        Err(OpenError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let Some((segment, len_made)) = newest else { return Ok(floor) };
+    let path = segment.path.clone();
+    let tail = tail::scan(&segment.into(), len_made, floor).map_err(OpenError::io("read segment", &path))?;
+    Ok(tail.entry.end.position)
+}
+
 /// Reads the log in `dir`, as [`Log::open`](super::Log::open) would find it. A folder that is not there is a log
 /// without records.
 pub(crate) fn check(

@@ -57,7 +57,7 @@ use hydrant_core::{ByteSize, Clock, Position, Span};
 use crate::files::Files;
 use crate::space::Share;
 use crate::timing::Histogram;
-pub(crate) use check::{Checked, Damage, Known, check};
+pub(crate) use check::{Checked, Damage, Known, check, end};
 use commit::Committer;
 pub use committers::Committers;
 use rack::Rack;

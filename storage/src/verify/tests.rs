@@ -91,8 +91,25 @@ fn a_damaged_ledger_is_named_with_its_byte_and_the_outbox_is_still_read() {
 }
 
 #[test]
-fn a_folder_that_is_no_data_directory_is_refused() {
+fn what_a_stream_owes_is_told_by_its_ledger_and_changes_nothing() {
+    let (files, dir) = lane();
+    let before = Op::CHANGES.map(|op| files.count(op));
+    let records = header(1).pieces.len() + header(2).pieces.len();
+    assert_eq!(owed(&dir, 1, &files), Some(Owed { records, batches: 2 }));
+    assert_eq!(Op::CHANGES.map(|op| files.count(op)), before);
+    files.damage(&dir.join("ledger").join("0000000000000002.ledger"), |bytes| bytes[60] ^= 1);
+    assert_eq!(owed(&dir, 1, &files), None);
+}
+
+#[test]
+fn a_folder_that_holds_nothing_of_ours_is_refused_and_says_what_it_is() {
     let files = SimFiles::new(1);
     files.create_dir_all(Path::new("/other")).unwrap();
-    assert!(matches!(verify(Path::new("/other"), &files), Err(OpenError::Foreign { .. })));
+    let refused = |path: &str| verify(Path::new(path), &files).unwrap_err().to_string();
+    assert_eq!(refused("/other"), "/other holds no data: it is empty; name the directory of `server.data`");
+    assert_eq!(refused("/nowhere"), "/nowhere holds no data: it is not there; name the directory of `server.data`");
+    files.create(Path::new("/other/thesis.tex")).unwrap();
+    assert!(
+        matches!(verify(Path::new("/other"), &files), Err(OpenError::Foreign { found, .. }) if found == "thesis.tex")
+    );
 }
