@@ -18,7 +18,7 @@ mod server;
 mod sign;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
@@ -113,7 +113,10 @@ impl Signals {
 }
 
 async fn tour(out: &mut Output) -> Result<Tour, Failure> {
-    let (folder, server) = start().await?;
+    let folder = Folder::claim(Path::new("hydrant-demo"))?;
+    let address = free_address(out)?;
+    let folder = folder.prepare(address)?;
+    let server = Server::start(&folder).await.map_err(|error| not_started(&folder, &error))?;
     out.say(format_args!("server   {} on http://{}", folder.settings().display(), server.address()))?;
 
     let bar = bar("put    ");
@@ -131,22 +134,26 @@ async fn tour(out: &mut Output) -> Result<Tour, Failure> {
     Ok(Tour { puts, arrivals, server, folder })
 }
 
-/// Starts a server at the usual address, or at another port where that one is taken.
-async fn start() -> Result<(Folder, Server), Failure> {
-    let root = Path::new("hydrant-demo");
-    let folder = Folder::prepare(root, LISTEN)?;
-    let (folder, started) = match Server::start(&folder).await {
-        Err(StartError::Ended(_)) => {
-            let folder = Folder::prepare(root, SocketAddr::new(LISTEN.ip(), 0))?;
-            let started = Server::start(&folder).await;
-            (folder, started)
+/// The usual address, or another port where somebody else listens on that one.
+fn free_address(out: &mut Output) -> Result<SocketAddr, Failure> {
+    match TcpListener::bind(LISTEN) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            out.say(format_args!(
+                "port     {} is taken by another program, so the demo takes a free one",
+                LISTEN.port()
+            ))?;
+            Ok(SocketAddr::new(LISTEN.ip(), 0))
         }
-        started => (folder, started),
-    };
-    match started {
-        Ok(server) => Ok((folder, server)),
-        Err(error) => Err(Failure::caused("start", &error).at(folder.server_log().display())),
+        Err(error) => Err(Failure::caused(format!("listen on {LISTEN}"), &error)),
+        Ok(_) => Ok(LISTEN),
     }
+}
+
+/// With the last words of the server, which say why.
+fn not_started(folder: &Folder, error: &StartError) -> Failure {
+    let log = std::fs::read_to_string(folder.server_log()).unwrap_or_default();
+    let last = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+    Failure::caused("start", error).at(folder.server_log().display()).because(last)
 }
 
 /// A bar on standard error; nothing where that is not a terminal.

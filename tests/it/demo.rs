@@ -9,7 +9,7 @@ use std::{env, fs};
 use flate2::read::GzDecoder;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::server::wait_until;
+use crate::server::{free_port, wait_until};
 use crate::services::{finish, variable};
 
 fn demo(folder: &Path, words: &[&str]) -> Command {
@@ -92,6 +92,55 @@ impl Drop for Kept {
     }
 }
 
+/// Goal: whoever forgot a demo in another terminal loses neither its keys nor what it said. Method: a second one in the
+/// same folder, which must end without a change.
+#[test]
+fn a_second_demo_in_the_folder_of_a_running_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = Kept::start(folder.path());
+    let files = ["quickstart.yaml", "secret-key", "aws-credentials", "server.log"];
+    let state = || files.map(|file| fs::read(folder.path().join("hydrant-demo").join(file)).unwrap());
+    let before = state();
+    let second = demo(folder.path(), &["demo"]).output().unwrap();
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(said.contains("another demo runs here") && said.contains("in another folder"), "{said}");
+    assert!(state() == before, "the second demo changed the folder of the first");
+    assert!(listens(&kept.endpoint()));
+
+    // Elsewhere it runs beside the first, on another port.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let third = finish(&mut demo(elsewhere.path(), &["demo"]));
+    let said = String::from_utf8_lossy(&third.stdout);
+    assert!(said.contains("is taken by another program") && !said.contains(&kept.endpoint()), "{said}");
+}
+
+/// Goal: what a newcomer copies from the starter works. Method: its commented lines, with another port, in a shell.
+#[test]
+#[ignore = "needs the services of cargo xtask"]
+fn the_lines_in_the_starter_can_be_pasted() {
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let starter = fs::read_to_string("config/starter.yaml").unwrap();
+    let settings = starter.replace("# listen: 127.0.0.1:4573", &format!("listen: localhost:{port}"));
+    fs::write(folder.path().join("hydrant.yaml"), settings).unwrap();
+    let server = demo(folder.path(), &["run", "hydrant.yaml"]).spawn().unwrap();
+    let _server = Kept { child: server, said: Vec::new() };
+    let endpoint = format!("http://127.0.0.1:{port}");
+    wait_until("the server listens", || listens(&endpoint));
+
+    let lines = starter.lines().filter_map(|line| line.strip_prefix("#   "));
+    let lines = lines.filter(|line| line.starts_with("export ") || line.starts_with("aws "));
+    // Version 1 is what the tests have. The line for version 2 goes over two, with an option that 1 does not know.
+    let lines: Vec<&str> = lines.filter(|line| !line.ends_with('\\')).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let text = lines.join("\n").replace("http://127.0.0.1:4573", &endpoint);
+    let mut shell = Command::new("bash");
+    let aws = Path::new(&variable("AWS")).parent().unwrap().to_owned();
+    shell.args(["-euo", "pipefail", "-c", &text]).env("PATH", format!("{}:/usr/bin:/bin", aws.display()));
+    finish(shell.env("AWS_CONFIG_FILE", "/dev/null").stdin(Stdio::null()));
+    wait_until("the record arrives", || lines_of_objects(&folder.path().join("objects")) == ["hello"]);
+}
+
 /// Goal: the first thing that a user does with the demo works with every client that it names. The lines are pasted into
 /// a shell that knows where the clients are and nothing else.
 #[test]
@@ -113,10 +162,8 @@ fn the_lines_that_the_demo_prints_can_be_pasted() {
     // Objects of the demo itself end with a line feed behind each record; so do these.
     wait_until("the records of the three clients arrive", || {
         let lines = lines_of_objects(&objects);
-        // Version 1 of the AWS CLI puts base64 as it is.
-        let cli = |line: &String| line == "from the CLI" || line == "ZnJvbSB0aGUgQ0xJCg==";
-        lines.iter().any(cli)
-            && ["from boto3", "from JavaScript"].iter().all(|wanted| lines.iter().any(|line| line == wanted))
+        let wanted = ["from the CLI", "from boto3", "from JavaScript"];
+        wanted.iter().all(|wanted| lines.iter().any(|line| line == wanted))
     });
 
     let endpoint = kept.endpoint();

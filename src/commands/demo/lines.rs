@@ -15,23 +15,23 @@ pub(super) fn lines(folder: &Folder, address: SocketAddr, keep: bool) -> String 
             program()
         )
     };
-    let keys = absolute(&folder.aws_credentials());
-    let clients: Vec<String> = clients(&keys, address).iter().map(|block| indented(block)).collect();
+    let (keys, config) = (absolute(&folder.aws_credentials()), absolute(&folder.aws_config()));
+    let clients: Vec<String> = clients(&keys, &config, address).iter().map(|block| indented(block)).collect();
     format!("{start}\n\n{}\n\nObjects appear in {} within a second.", clients.join("\n\n"), absolute(&folder.objects()))
 }
 
 /// The lines for a shell, one block per client.
-fn clients(keys: &str, address: SocketAddr) -> [String; 4] {
+fn clients(keys: &str, config: &str, address: SocketAddr) -> [String; 4] {
     let endpoint = format!("http://{address}");
     let environment = format!(
-        "# keys and region, for every AWS client
-export AWS_SHARED_CREDENTIALS_FILE={keys} AWS_REGION={REGION} AWS_DEFAULT_REGION={REGION}
+        "# keys and region, for every AWS client in this terminal
+export AWS_SHARED_CREDENTIALS_FILE={keys} AWS_CONFIG_FILE={config} AWS_REGION={REGION} AWS_DEFAULT_REGION={REGION}
 unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE"
     );
-    // JSON rather than shorthand, which version 1 reads differently; version 2 wants base64, version 1 puts it as it is.
+    // JSON rather than shorthand, which version 1 reads differently.
     let cli = format!(
-        r#"# AWS CLI
-aws firehose put-record --endpoint-url {endpoint} --delivery-stream-name {STREAM} --record "{{\"Data\":\"$(echo from the CLI | base64)\"}}""#
+        r#"# AWS CLI, version 1 or 2: the file above has both take the data as it stands here
+aws firehose put-record --endpoint-url {endpoint} --delivery-stream-name {STREAM} --record '{{"Data":"from the CLI"}}'"#
     );
     let boto3 = format!(
         r#"# boto3
