@@ -12,6 +12,7 @@ use hydrant_core::{BatchId, Clock, Fault};
 use tracing::{error, info};
 
 use super::send::Turns;
+use crate::config::spec::{SinkSpec, StreamSpec};
 use crate::streams::{Ailment, Health, Part, State};
 
 /// How long a fault that passes by itself may last before somebody should look.
@@ -19,10 +20,38 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a fault that lasts is logged again.
 const REMIND_EVERY: Duration = Duration::from_mins(5);
 
+/// The stores of a stream, as an operator knows them: name, address and what keys there start with.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Where its records go.
+    pub destination: String,
+    /// Where its dead letters go.
+    pub dead_letter: String,
+}
+
+impl Places {
+    /// Those of a stream whose sinks have these addresses.
+    pub fn of(spec: &StreamSpec, destination: &str, dead_letter: &str) -> Self {
+        let store = |what: &str, name: &str, address: &str, prefix: &str| {
+            let prefix = if prefix.is_empty() { String::new() } else { format!(", prefix {prefix}") };
+            format!("{what} `{name}` ({address}{prefix})")
+        };
+        let letters = &spec.dead_letter;
+        Self {
+            destination: match &spec.sink {
+                SinkSpec::Objects(objects) => store("store", &objects.store.name, destination, objects.prefix.as_str()),
+                SinkSpec::Pieces(pieces) => format!("sink `{}` ({destination})", pieces.kind),
+            },
+            dead_letter: store("dead-letter store", &letters.store.name, dead_letter, letters.error_prefix.as_str()),
+        }
+    }
+}
+
 /// Watches over one stream.
 #[derive(Debug)]
 pub struct Ward {
     stream: String,
+    places: Places,
     health: Arc<Health>,
     clock: Arc<dyn Clock>,
     ill: Option<Ill>,
@@ -37,8 +66,8 @@ struct Ill {
 
 impl Ward {
     /// A ward for a stream that is well.
-    pub fn new(stream: &str, health: Arc<Health>, clock: Arc<dyn Clock>) -> Self {
-        Self { stream: stream.to_owned(), health, clock, ill: None, unreadable_said_at: None }
+    pub fn new(stream: &str, places: Places, health: Arc<Health>, clock: Arc<dyn Clock>) -> Self {
+        Self { stream: stream.to_owned(), places, health, clock, ill: None, unreadable_said_at: None }
     }
 
     /// An attempt failed at `now`, for the destination with these turns.
@@ -50,9 +79,9 @@ impl Ward {
         if !is_due(self.ill.as_ref().map(|ill| ill.said_at), now) {
             return;
         }
-        let store = if is_dead_letter { "dead-letter store" } else { "destination" };
-        error!(stream = self.stream, code = fault.code.as_str(), attempts = turns.failures(), error = %fault, "the {store} does not take records; they are kept and tried again");
-        self.degrade(Part::Destination, fault.code.as_str(), format!("{store}: {}", fault.message));
+        let place = if is_dead_letter { &self.places.dead_letter } else { &self.places.destination };
+        error!(stream = self.stream, code = fault.code.as_str(), attempts = turns.failures(), error = %fault, "{place} does not take records; they are kept and tried again");
+        self.degrade(Part::Destination, fault.code.as_str(), format!("{place}: {}", fault.message));
         self.ill = Some(Ill { is_dead_letter, said_at: now });
     }
 

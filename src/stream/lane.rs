@@ -22,7 +22,7 @@ use super::again::Again;
 use super::budget::Account;
 use super::counters::Counters;
 use super::deliver::{self, Deliver, Found, Start};
-use super::health::Ward;
+use super::health::{Places, Ward};
 use super::ledger::Sealed;
 use super::pack::{self, Pack, Packed};
 use super::seal::{SEALS_MAX, Sealer};
@@ -297,11 +297,16 @@ impl Lane {
             again,
             room,
             settled: self.settled.clone(),
-            ward: Ward::new(&self.spec.name, Arc::clone(&self.health), Arc::clone(&self.edges.clock)),
+            ward: Ward::new(&self.spec.name, self.places(), Arc::clone(&self.health), Arc::clone(&self.edges.clock)),
             counters: Arc::clone(&self.counters),
             edges: self.edges.clone(),
             grace: self.grace,
         }
+    }
+
+    /// Its stores, as messages name them.
+    fn places(&self) -> Places {
+        Places::of(&self.spec, &self.primary.destination(), &self.dead_letter.destination())
     }
 }
 

@@ -406,6 +406,9 @@ async fn a_store_that_an_operator_must_mend_degrades_the_stream_and_loses_nothin
     })
     .await
     .expect("degraded");
+    let State::Degraded(ailment) = running.stream.health().state() else { panic!("healthy again") };
+    let place = format!("store `store` ({}): ", setup.primary.destination());
+    assert!(ailment.message.starts_with(&place), "{} does not begin with {place}", ailment.message);
     running.put(lines(10..20)).await;
     running.drain().await;
     assert_eq!(running.stream.health().state(), State::Healthy);

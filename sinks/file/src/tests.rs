@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::{FileSink, FileSource, StoreConfig};
 
-const BELOW_A_FILE: Breakage = Breakage::new("the root lies below a file", FaultCode::Conflict);
+const BELOW_A_FILE: Breakage = Breakage::new("the root lies below a file", FaultCode::NotFound);
 
 /// Nobody may make a folder in sysfs, not even root.
 const FORBIDDEN: Breakage = Breakage::new("the root cannot be made", FaultCode::Forbidden);

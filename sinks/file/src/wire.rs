@@ -79,8 +79,9 @@ pub(crate) fn fault(act: &str, error: &io::Error) -> Fault {
     let code = match Errno::from_io_error(error) {
         Some(Errno::NOSPC | Errno::DQUOT) => FaultCode::Full,
         Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => FaultCode::Forbidden,
-        Some(Errno::NOENT) => FaultCode::NotFound,
-        Some(Errno::NOTDIR | Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY) => FaultCode::Conflict,
+        // Where a folder belongs lies something else: there is no such folder until an operator takes it away.
+        Some(Errno::NOENT | Errno::NOTDIR) => FaultCode::NotFound,
+        Some(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY) => FaultCode::Conflict,
         Some(Errno::FBIG) => FaultCode::TooLarge,
         _ => FaultCode::Unavailable,
     };
@@ -144,7 +145,7 @@ mod tests {
             (Errno::ACCESS, FaultCode::Forbidden),
             (Errno::ROFS, FaultCode::Forbidden),
             (Errno::NOENT, FaultCode::NotFound),
-            (Errno::NOTDIR, FaultCode::Conflict),
+            (Errno::NOTDIR, FaultCode::NotFound),
             (Errno::FBIG, FaultCode::TooLarge),
             (Errno::IO, FaultCode::Unavailable),
         ] {
