@@ -8,6 +8,7 @@
 //! | `https` | do unmodified clients speak HTTPS, and does a new certificate need no restart? |
 //! | `idle` | what does a crowd that says nothing cost the others? |
 //! | `dead_letters` | what becomes of objects that their store does not take? |
+//! | `commands` | what do commands say to people and programs, and how do they end? |
 //! | `life` | starting, stopping, crashing, a second process, every file in `config/` |
 //! | `demo` | does the tour end well, and can its lines be pasted? |
 //! | `mutation` | can anything that is read from a client, a disk or a person bring the program down? |
@@ -25,6 +26,7 @@
     reason = "a test that cannot go on fails, and it waits for other processes on the real clock"
 )]
 
+mod commands;
 mod dead_letters;
 mod demo;
 mod forged;
