@@ -255,8 +255,12 @@ fn open_log(
     share: &Arc<Share>,
     committers: &Committers,
 ) -> Result<Log, String> {
-    let options =
-        log::Options { floor: open.floor(), forgotten: open.forgotten(), ..log::Options::new(entry.incarnation) };
+    let options = log::Options {
+        floor: open.floor(),
+        forgotten: open.forgotten(),
+        buffers: edges.pool.buffers().clone(),
+        ..log::Options::new(entry.incarnation)
+    };
     let opened = Log::open(
         &dir.join("log"),
         &options,

@@ -13,6 +13,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
+use hydrant_storage::buffers::{Buffer, Buffers};
 use hyper::body::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -34,7 +35,7 @@ const BUDGET_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Received {
     /// The bytes, if they were asked for.
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Buffer,
     /// Their SHA-256, if it was asked for.
     pub(super) sha256: Option<[u8; 32]>,
     /// The share of the budget that `bytes` takes up.
@@ -68,13 +69,14 @@ pub(super) async fn receive<B>(
     wanted: Wanted,
     limits: &Limits,
     budget: &Arc<Semaphore>,
+    buffers: &Buffers,
 ) -> Result<Received, ServiceError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     check_announced(body, limits)?;
     let expected = announced(body);
-    let mut received = Received { bytes: Vec::new(), sha256: None, share: Share(None) };
+    let mut received = Received { bytes: Buffer::from(Vec::new()), sha256: None, share: Share(None) };
     let mut hash = (wanted != Wanted::Bytes).then(|| digest::Context::new(&digest::SHA256));
     let started = Instant::now();
     let mut len: usize = 0;
@@ -87,10 +89,13 @@ where
             hash.update(&data);
         }
         if wanted != Wanted::Hash {
-            received.reserve(len, expected, limits.body_bytes_max, budget).await?;
-            received.bytes.extend_from_slice(&data);
+            received.reserve(len, expected, limits.body_bytes_max, budget, buffers).await?;
+            if let Some(room) = received.bytes.get_mut(len - data.len()..len) {
+                room.copy_from_slice(&data);
+            }
         }
     }
+    received.bytes.truncate(len);
     received.sha256 = hash.map(|hash| {
         let mut bytes = [0; 32];
         hash.finish().as_ref().copy_to_slice(&mut bytes);
@@ -124,8 +129,9 @@ impl Received {
         expected: usize,
         most: usize,
         budget: &Arc<Semaphore>,
+        buffers: &Buffers,
     ) -> Result<(), ServiceError> {
-        let have = self.bytes.capacity();
+        let have = self.bytes.len();
         if len <= have {
             return Ok(());
         }
@@ -140,7 +146,11 @@ impl Received {
             Share(Some(share)) => share.merge(permit),
             Share(none) => *none = Some(permit),
         }
-        self.bytes.reserve_exact(room - self.bytes.len());
+        let mut larger = buffers.take(room);
+        if let Some(front) = larger.get_mut(..have) {
+            front.copy_from_slice(&self.bytes);
+        }
+        self.bytes = larger;
         Ok(())
     }
 }

@@ -49,6 +49,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use hydrant_core::Clock;
+use hydrant_storage::buffers::Buffers;
 use hydrant_storage::log::Payloads;
 use hyper::body::Body;
 use tokio::sync::Semaphore;
@@ -156,6 +157,8 @@ pub struct Edges {
     pub request_ids: Arc<dyn Fn() -> Uuid + Send + Sync>,
     /// Writes all metrics down, in the `OpenMetrics` text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Memory for bodies.
+    pub buffers: Buffers,
 }
 
 impl fmt::Debug for Edges {
@@ -326,7 +329,7 @@ impl Api {
             Some(claim) if self.gate.knows(claim) => Wanted::BytesAndHash,
             Some(_) => Wanted::Hash,
         };
-        let received = body::receive(body, wanted, &self.limits, &self.budget).await?;
+        let received = body::receive(body, wanted, &self.limits, &self.budget, &self.edges.buffers).await?;
         match (claim, received.sha256) {
             (None, _) => Ok(received),
             (Some(claim), Some(sha256)) => self.gate.verify(&claim, parts, &sha256).map(|()| received),

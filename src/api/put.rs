@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use hydrant_core::Span;
+use hydrant_storage::buffers::Buffer;
 use hydrant_storage::log::{AppendError, Payloads};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -41,7 +42,7 @@ impl Api {
         }
     }
 
-    async fn read_put(&self, kind: PutKind, body: Vec<u8>) -> Result<Put, ServiceError> {
+    async fn read_put(&self, kind: PutKind, body: Buffer) -> Result<Put, ServiceError> {
         if body.len() <= INLINE_BYTES_MAX {
             return Put::read(kind, body);
         }

@@ -20,6 +20,7 @@ use std::ops::Range;
 use base64_simd::{AsOut, STANDARD as BASE64};
 use bytes::Bytes;
 use hydrant_core::{Position, Span};
+use hydrant_storage::buffers::Buffer;
 use hydrant_storage::log::Payloads;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
@@ -60,17 +61,18 @@ impl Put {
     /// # Errors
     /// [`ServiceError::Serialization`] for JSON or base64 that is none, [`ServiceError::Validation`] naming every
     /// member that breaks a constraint, [`ServiceError::InvalidArgument`] for more than 4 MiB.
-    pub(super) fn read(kind: PutKind, mut body: Vec<u8>) -> Result<Self, ServiceError> {
+    pub(super) fn read(kind: PutKind, body: impl Into<Buffer>) -> Result<Self, ServiceError> {
+        let mut body = body.into();
         let (stream, slots) = match kind {
             PutKind::One => locate_one(&body)?,
             PutKind::Batch => locate_batch(&body)?,
         };
         let lengths = decode_in_place(&mut body, slots)?;
-        // A body may be mostly white space. What is queued for the log must not hold much more than it counts.
-        if body.capacity() / 2 > body.len() {
-            body.shrink_to_fit();
-        }
-        Ok(Self { stream, payloads: Payloads { data: Bytes::from(body), lengths } })
+        // A body may be mostly white space. What is queued for the log must not hold much more than it counts; base64 and
+        // a buffer that was at hand make it up to twice and a half as much.
+        let is_loose = body.capacity() / 3 > body.len();
+        let data = if is_loose { Bytes::copy_from_slice(&body) } else { body.freeze() };
+        Ok(Self { stream, payloads: Payloads { data, lengths } })
     }
 }
 
@@ -180,7 +182,7 @@ fn not_base64() -> ServiceError {
 
 /// Decodes all records to the front of the body, in order, and cuts the rest off. Decoding shrinks, so the front
 /// never reaches what is still to be decoded.
-fn decode_in_place(body: &mut Vec<u8>, slots: Vec<Slot>) -> Result<Vec<u32>, ServiceError> {
+fn decode_in_place(body: &mut Buffer, slots: Vec<Slot>) -> Result<Vec<u32>, ServiceError> {
     let mut lengths = Vec::with_capacity(slots.len());
     let mut end = 0;
     for Slot { place, len } in slots {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
+use hydrant_core::ByteSize;
 use hydrant_core::secret::Secrets;
+use hydrant_storage::buffers::Buffers;
 use hydrant_storage::catalog::DataDir;
 use hydrant_storage::files::real::RealFiles;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -33,6 +35,10 @@ use crate::streams::{LiveStream, State};
 use crate::system::{SystemClock, SystemEntropy};
 use crate::telemetry::{self, LogFormat, Metrics};
 use crate::tls::Tls;
+
+/// Memory that request bodies, slices of logs and parts of batches leave to the next of their kind. What four connections with the
+/// largest bodies need at once; more would only lie there.
+const BUFFERS_KEPT: ByteSize = ByteSize::mib(32);
 
 /// How often a caller of `drain` hears how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -229,7 +235,7 @@ fn edges(server: &ServerSpec) -> Edges {
         clock: Arc::new(SystemClock::start()),
         entropy: Arc::new(SystemEntropy),
         files: Arc::new(RealFiles),
-        pool: Pool::new(cores, Blocks::new(server.memory)),
+        pool: Pool::new(cores, Blocks::new(server.memory), Buffers::new(BUFFERS_KEPT)),
     }
 }
 
@@ -240,12 +246,14 @@ fn api(server: &ServerSpec, node: &Node, edges: &Edges) -> Arc<Api> {
         credentials: server.credentials.clone(),
         limits: Limits { connections_per_address: server.connections_per_address, ..Limits::default() },
     };
-    let metrics = Metrics::new(Arc::clone(&node.streams), Arc::clone(&node.budget), Arc::clone(&edges.clock));
     let entropy = Arc::clone(&edges.entropy);
+    let buffers = edges.pool.buffers().clone();
+    let metrics = Metrics::new(Arc::clone(&node.streams), Arc::clone(&node.budget), Arc::clone(&edges.clock));
     let edges = api::Edges {
         clock: Arc::clone(&edges.clock),
         request_ids: Arc::new(move || uuid::Builder::from_random_bytes(entropy.bytes()).into_uuid()),
         metrics: Arc::new(move || metrics.render()),
+        buffers,
     };
     Api::new(settings, Arc::clone(&node.streams), edges)
 }

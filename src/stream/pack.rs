@@ -373,7 +373,7 @@ impl Pack {
 
     fn read(&mut self, grant: Grant) {
         let Some(mut reader) = self.reader.take() else { return };
-        self.reading = Some(self.parts.pool.block(move || {
+        self.reading = Some(self.parts.pool.read(move || {
             let slice = reader.next(usize::try_from(SLICE_BYTES).unwrap_or(usize::MAX));
             (reader, grant, slice)
         }));

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hydrant_core::Blob;
+use hydrant_storage::buffers::Buffers;
 use hydrant_storage::outbox::Body;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinHandle};
@@ -17,27 +18,33 @@ use tokio::task::{JoinError, JoinHandle};
 use crate::blocks::Blocks;
 use crate::encode::compress::Workspace;
 
+/// Reads of files that run at once: slices of logs, parts of batches on their way out. Most come from the page cache and
+/// end in microseconds, so a few threads do as much as many; and each thread keeps memory for what it last did.
+const READS_MAX: usize = 4;
+
 /// The pool of the process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Pool {
     cores: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
     /// Those that are not at work. Whoever has a permit finds one, or makes it.
     workspaces: Arc<Mutex<Vec<Workspace>>>,
     blocks: Blocks,
+    buffers: Buffers,
     has_threads: bool,
 }
 
 impl Pool {
-    /// A pool that computes on `cores` threads at once, and what it makes lies in `blocks`.
-    pub fn new(cores: usize, blocks: Blocks) -> Self {
-        let cores = Arc::new(Semaphore::new(cores.max(1)));
-        Self { cores, workspaces: Arc::default(), blocks, has_threads: true }
+    /// A pool that computes on `cores` threads at once. What it makes lies in `blocks`, what it reads in `buffers`.
+    pub fn new(cores: usize, blocks: Blocks, buffers: Buffers) -> Self {
+        let (cores, reads) = (Arc::new(Semaphore::new(cores.max(1))), Arc::new(Semaphore::new(READS_MAX)));
+        Self { cores, reads, workspaces: Arc::default(), blocks, buffers, has_threads: true }
     }
 
     /// A pool that does everything in tasks of the runtime, so that a simulation decides what happens when: with a
     /// runtime of one thread, the same seed gives the same run.
     pub fn without_threads(blocks: Blocks) -> Self {
-        Self { has_threads: false, ..Self::new(1, blocks) }
+        Self { has_threads: false, ..Self::new(1, blocks, Buffers::default()) }
     }
 
     /// Whether work runs beside the runtime, as it should wherever somebody else waits for it.
@@ -48,6 +55,11 @@ impl Pool {
     /// The memory for records and what becomes of them.
     pub fn blocks(&self) -> &Blocks {
         &self.blocks
+    }
+
+    /// The memory for what must lie in one row.
+    pub fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     /// Runs CPU-bound work as soon as a core is free. Dropping the handle does not stop work that has begun.
@@ -74,6 +86,20 @@ impl Pool {
         if self.has_threads { tokio::task::spawn_blocking(work) } else { tokio::spawn(async { work() }) }
     }
 
+    /// Reads a file, [`READS_MAX`] at once. Dropping the handle does not stop a read that has begun.
+    pub fn read<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        let pool = self.clone();
+        tokio::spawn(async move {
+            let permit = Arc::clone(&pool.reads).acquire_owned().await; // never closed, so this is always a permit
+            let done = pool.block(move || {
+                let result = work();
+                drop(permit);
+                result
+            });
+            finish(done).await
+        })
+    }
+
     /// The bytes of a batch, read where blocking work runs.
     pub fn blob(&self, body: Body) -> Arc<dyn Blob> {
         Arc::new(PooledBody { body, pool: self.clone() })
@@ -93,8 +119,8 @@ impl Blob for PooledBody {
     }
 
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        let body = self.body.clone();
-        self.pool.block(move || body.read(offset, len)).await.map_err(io::Error::other)?
+        let (body, buffers) = (self.body.clone(), self.pool.buffers.clone());
+        self.pool.read(move || body.read_into(offset, len, &buffers)).await.map_err(io::Error::other)?
     }
 }
 

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hydrant_core::compression::Compression;
 use hydrant_core::{ByteSize, Clock, Entropy, Fault, FaultCode, Limits, Object, ObjectSink, Timestamp, Verdict};
+use hydrant_storage::buffers::Buffers;
 use hydrant_storage::files::Files;
 use hydrant_storage::files::real::RealFiles;
 use hydrant_storage::log::{Committers, Log, Options, Payloads};
@@ -231,7 +232,7 @@ impl Setup {
             clock,
             entropy: Arc::new(Seeded { state: AtomicU64::new(seed), trap: Arc::clone(&self.trap) }),
             files: Arc::clone(&self.files),
-            pool: Pool::new(2, Blocks::new(ByteSize::mib(64))),
+            pool: Pool::new(2, Blocks::new(ByteSize::mib(64)), Buffers::default()),
         };
         let share = Space::new(self.disk).share(self.disk);
         let open = OpenLane::open("web", dir, &share, &edges).unwrap();

@@ -25,6 +25,8 @@ pub mod runs;
 
 pub mod space;
 
+pub mod buffers;
+
 pub mod timing;
 
 pub mod catalog;

@@ -15,6 +15,7 @@ use hydrant_core::compression::{Compression, GzipLevel, ZstdLevel};
 use hydrant_core::secret::Secret;
 use hydrant_core::{ByteSize, Clock, Position, Timestamp};
 use hydrant_sinks::{Encryption, StoreConfig};
+use hydrant_storage::buffers::Buffers;
 use hydrant_storage::files::real::RealFiles;
 use hydrant_storage::log::{self, Committers, Log};
 use hydrant_storage::space::Space;
@@ -155,6 +156,7 @@ pub(super) fn edges(now: Timestamp) -> Edges {
     Edges {
         clock: Arc::new(Stopped(now)),
         request_ids: Arc::new(move || Uuid::from_u64_pair(0, ids.fetch_add(1, Relaxed))),
+        buffers: Buffers::default(),
         metrics: Arc::new(|| "# EOF\n".to_owned()),
     }
 }

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use hydrant_storage::buffers::Buffers;
 use hydrant_storage::files::sim::{Op, SimFiles, Times};
 use hydrant_storage::log::AppendError;
 
@@ -198,7 +199,7 @@ fn only_a_failed_write_or_fsync_of_an_opening_is_poison() {
                 clock,
                 entropy,
                 files: Arc::new(files.clone()),
-                pool: Pool::new(1, Blocks::new(ByteSize::mib(64))),
+                pool: Pool::new(1, Blocks::new(ByteSize::mib(64)), Buffers::default()),
             };
             let before = files.count(op);
             files.fail(op, nth, Times::Once, ErrorKind::Other);

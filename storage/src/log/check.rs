@@ -13,6 +13,7 @@ use super::recover::{Access, Opened, chain, missing_between, open_files};
 use super::segment::{FRAMES_START, Found, Header};
 use super::walk::{Step, Walker};
 use super::{OpenError, Options, tail};
+use crate::buffers::Buffers;
 use crate::files::Files;
 
 /// What was read in the folder of a log.
@@ -134,7 +135,9 @@ impl Checked {
 
     fn frames(&mut self, entry: &Entry, forgotten: Position) -> std::io::Result<()> {
         let (segment, mut at) = (&entry.segment, entry.segment.base);
-        let Some(mut walker) = Walker::new(segment, FRAMES_START, entry.end.offset, tail::CHUNK_BYTES) else {
+        let Some(mut walker) =
+            Walker::new(segment, FRAMES_START, entry.end.offset, tail::CHUNK_BYTES, Buffers::default())
+        else {
             self.unreadable(entry, FRAMES_START, Span { first: at, end: entry.end.position }, forgotten);
             return Ok(());
         };

@@ -54,6 +54,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hydrant_core::{ByteSize, Clock, Position, Span};
 
+use crate::buffers::Buffers;
 use crate::files::Files;
 use crate::space::Share;
 use crate::timing::Histogram;
@@ -160,12 +161,14 @@ pub struct Options {
     pub queue_bytes_max: ByteSize,
     /// Where salts are drawn from; random when `None`. Only a simulation gives it.
     pub salt_seed: Option<u64>,
+    /// What readers read into.
+    pub buffers: Buffers,
 }
 
 impl Options {
     /// The usual sizes: segments of 1 MiB doubling to 64 MiB, a queue of 16 MiB (four of the largest requests that
-    /// the service takes). Positions are those of a new stream.
-    pub const fn new(incarnation: u64) -> Self {
+    /// the service takes). Positions are those of a new stream; memory is not used again.
+    pub fn new(incarnation: u64) -> Self {
         Self {
             incarnation,
             floor: Position::FIRST,
@@ -174,6 +177,7 @@ impl Options {
             segment_bytes_max: ByteSize::mib(64),
             queue_bytes_max: ByteSize::mib(16),
             salt_seed: None,
+            buffers: Buffers::default(),
         }
     }
 }

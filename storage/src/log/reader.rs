@@ -103,11 +103,13 @@ pub struct Reader {
     position: Position,
     /// Where it stands in the segment it read last.
     standing: Option<(Arc<Segment>, Mark)>,
+    /// Bytes of the last frame it read: the next is mostly as long, and is best read at once.
+    frame_bytes: usize,
 }
 
 impl Reader {
     pub(super) fn new(log: Arc<Shared>, from: Position) -> Self {
-        Self { log, position: from, standing: None }
+        Self { log, position: from, standing: None, frame_bytes: 0 }
     }
 
     /// The next record that it will give, or a gap or damage in front of it.
@@ -162,7 +164,8 @@ impl Reader {
             Some((standing, mark)) if Arc::ptr_eq(&standing, segment) && mark.position >= start.position => mark,
             _ => start,
         };
-        let Some(mut walker) = Walker::new(segment, at.offset, end.offset, bytes_max) else {
+        let (chunk_bytes, buffers) = (bytes_max.max(self.frame_bytes), self.log.buffers.clone());
+        let Some(mut walker) = Walker::new(segment, at.offset, end.offset, chunk_bytes, buffers) else {
             self.lose(end.position, "both copies of the segment's header are unreadable", slice);
             return Ok(());
         };
@@ -170,6 +173,7 @@ impl Reader {
             match walker.step(at.position)? {
                 Step::Frame(whole) if whole.header.span().end <= end.position => {
                     at.position = whole.header.span().end;
+                    self.frame_bytes = usize::try_from(whole.header.frame_len()).unwrap_or_default();
                     if at.position > self.position {
                         slice.frames.push(Frame::from(whole).starting_at(self.position));
                         self.move_to(at.position);

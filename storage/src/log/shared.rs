@@ -22,6 +22,7 @@ use super::committers::Pool;
 use super::frame::{self, Draft};
 use super::rack::{ForgetError, Held, Rack};
 use super::{AppendError, Options, Payloads, Usage};
+use crate::buffers::Buffers;
 use crate::timing::Timings;
 
 /// What all handles of a log share.
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     /// Locked only by the one thread that serves this log.
     committer: Mutex<Committer>,
     pub(super) progress: watch::Sender<Progress>,
+    /// What readers read into.
+    pub(super) buffers: Buffers,
     times: Timings,
 }
 
@@ -100,6 +103,7 @@ impl Shared {
             queue: Mutex::default(),
             committer: Mutex::new(committer),
             progress: watch::Sender::new(Progress { end, closed: false, poisoned: false }),
+            buffers: options.buffers.clone(),
             times: Timings::default(),
         })
     }

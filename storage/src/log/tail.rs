@@ -23,6 +23,7 @@ use super::rack::{Entry, Index, Mark};
 use super::segment::{FRAMES_START, Segment};
 use super::walk::{Step, Walker};
 use super::{Lost, OpenError};
+use crate::buffers::Buffers;
 use crate::crash::{self, Point};
 use crate::files::File;
 
@@ -81,7 +82,7 @@ pub(super) fn scan(segment: &Arc<Segment>, len_made: u64, floor: Position) -> io
     let base = segment.base;
     // Each record takes at least four bytes in a table, so no position beyond this was used here.
     let used_at_most = base.plus(segment.len.max(len_made) / 4);
-    let Some(mut walker) = Walker::new(segment, FRAMES_START, segment.len, CHUNK_BYTES) else {
+    let Some(mut walker) = Walker::new(segment, FRAMES_START, segment.len, CHUNK_BYTES, Buffers::default()) else {
         let end = believed_end(segment)?.max(floor);
         let why = "both copies of the segment's header are unreadable".to_owned();
         let lost = vec![Lost { span: Span { first: base, end }, why }];

@@ -14,6 +14,7 @@ use hydrant_core::Position;
 
 use super::frame::{ALIGNMENT, HEADER_BYTES, Header, MAGIC};
 use super::segment::Segment;
+use crate::buffers::Buffers;
 
 /// A frame whose every byte is confirmed.
 #[derive(Debug)]
@@ -45,16 +46,23 @@ pub(super) struct Walker {
     chunk: Bytes,
     chunk_at: u64,
     chunk_bytes: usize,
+    buffers: Buffers,
 }
 
 impl Walker {
     /// Walks from `offset`, where a frame starts, and looks at no byte at or behind `limit`. Reads `chunk_bytes` at
-    /// once. `None` when the segment's header is unreadable, for then no frame can be confirmed.
-    pub(super) fn new(segment: &Arc<Segment>, offset: u64, limit: u64, chunk_bytes: usize) -> Option<Self> {
+    /// once, into these buffers. `None` when the segment's header is unreadable, for then no frame can be confirmed.
+    pub(super) fn new(
+        segment: &Arc<Segment>,
+        offset: u64,
+        limit: u64,
+        chunk_bytes: usize,
+        buffers: Buffers,
+    ) -> Option<Self> {
         let salt = segment.salt?;
         let limit = limit.min(segment.len);
         let segment = Arc::clone(segment);
-        Some(Self { segment, salt, offset, limit, chunk: Bytes::new(), chunk_at: 0, chunk_bytes })
+        Some(Self { segment, salt, offset, limit, chunk: Bytes::new(), chunk_at: 0, chunk_bytes, buffers })
     }
 
     /// Where the next step starts.
@@ -153,10 +161,11 @@ impl Walker {
     /// Reads anew from `at`, up to `len` bytes.
     fn read(&mut self, at: u64, len: u64) -> io::Result<()> {
         let len = usize::try_from(len.min(self.limit.saturating_sub(at))).unwrap_or(usize::MAX);
-        let mut buffer = vec![0; len];
+        self.chunk = Bytes::new(); // first, so that its memory can be used again
+        let mut buffer = self.buffers.take(len);
         let count = self.segment.file.read_at(at, &mut buffer)?;
         buffer.truncate(count);
-        self.chunk = Bytes::from(buffer);
+        self.chunk = buffer.freeze();
         self.chunk_at = at;
         Ok(())
     }

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hydrant_core::BatchId;
+use hydrant_core::{BatchId, ByteSize};
 
 use super::format::{BODY_AT, Damage, HEAD_BYTES, Head, as_u64};
 use super::header::Header;
+use crate::buffers::Buffers;
 use crate::fields::crc32c;
 use crate::files::{File, Files};
 
@@ -98,9 +99,17 @@ impl Body {
     /// As [`Blob::read_at`](hydrant_core::Blob::read_at), on the caller's thread.
     ///
     /// # Errors
+    /// As [`read_into`](Self::read_into).
+    pub fn read(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        self.read_into(offset, len, &Buffers::default())
+    }
+
+    /// The same, into memory of these buffers.
+    ///
+    /// # Errors
     /// When the file cannot be read; [`io::ErrorKind::InvalidData`] around a [`Damage`] when a block it touches is
     /// not what was written.
-    pub fn read(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+    pub fn read_into(&self, offset: u64, len: usize, buffers: &Buffers) -> io::Result<Bytes> {
         let Inner { file, head, crcs } = &*self.inner;
         let end = offset.saturating_add(as_u64(len)).min(head.body_bytes);
         if offset >= end {
@@ -110,8 +119,10 @@ impl Body {
         let first_block = offset / block_bytes;
         let from = first_block * block_bytes;
         let upto = end.next_multiple_of(block_bytes).min(head.body_bytes);
-        let blocks = read_part(&**file, BODY_AT + from, upto - from, u64::MAX)?
-            .ok_or(Damage::Length { expected: head.file_bytes(), found: file.len()? })?;
+        let mut blocks = buffers.take(usize::try_from(upto - from).unwrap_or(usize::MAX));
+        if file.read_at(BODY_AT + from, &mut blocks)? < blocks.len() {
+            return Err(Damage::Length { expected: head.file_bytes(), found: file.len()? }.into());
+        }
         for (number, block) in (first_block..).zip(blocks.chunks(head.block_bytes as usize)) {
             let expected = usize::try_from(number).ok().and_then(|number| crcs.get(number));
             if expected != Some(&crc32c([block])) {
@@ -119,13 +130,14 @@ impl Body {
             }
         }
         let inside = |at: u64| usize::try_from(at - from).unwrap_or(usize::MAX);
-        Ok(Bytes::from(blocks).slice(inside(offset)..inside(end)))
+        Ok(blocks.freeze().slice(inside(offset)..inside(end)))
     }
 
     /// Reads all of it and says what is damaged first, if anything is.
     pub(crate) fn verify(&self) -> io::Result<Option<String>> {
+        let buffers = Buffers::new(ByteSize::bytes(as_u64(VERIFY_BYTES)));
         for offset in (0..self.bytes()).step_by(VERIFY_BYTES) {
-            match self.read(offset, VERIFY_BYTES) {
+            match self.read_into(offset, VERIFY_BYTES, &buffers) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(Some(error.to_string())),
                 read => read?,
             };
