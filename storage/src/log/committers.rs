@@ -99,7 +99,10 @@ impl Pool {
 
     /// Serves one log; `false` when there is none, and after the last when stopping.
     fn serve_one(&self, wait: Wait) -> bool {
-        let Some(log) = self.next(wait) else { return false };
+        let Some((log, is_last)) = self.next(wait) else { return false };
+        if is_last && wait == Wait::ForWork {
+            log.gather();
+        }
         if log.round() {
             let mut ready = self.ready();
             ready.logs.push_back(log);
@@ -112,12 +115,14 @@ impl Pool {
         true
     }
 
-    fn next(&self, wait: Wait) -> Option<Arc<Shared>> {
+    /// The next log, and whether no other waits.
+    fn next(&self, wait: Wait) -> Option<(Arc<Shared>, bool)> {
         let mut ready = self.ready();
         while ready.logs.is_empty() && wait == Wait::ForWork && !ready.stopping {
             ready = self.wake.wait(ready).unwrap_or_else(PoisonError::into_inner);
         }
-        ready.logs.pop_front()
+        let log = ready.logs.pop_front()?;
+        Some((log, ready.logs.is_empty()))
     }
 
     fn ready(&self) -> MutexGuard<'_, Ready> {

@@ -12,7 +12,8 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hydrant_core::{ByteSize, Clock, Position, Span};
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -25,6 +26,13 @@ use super::{AppendError, Options, Payloads, Usage};
 use crate::buffers::Buffers;
 use crate::timing::Timings;
 
+/// Requests of up to this many bytes, on the average of a round, are worth waiting for company: what they cost is their
+/// sync. Larger ones are better written while the next are being made.
+const SMALL_REQUEST_BYTES: u64 = 16 << 10;
+
+/// The longest that a round waits for company, whatever the disk's syncs take.
+const PATIENCE_MAX: Duration = Duration::from_micros(500);
+
 /// What all handles of a log share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -36,6 +44,8 @@ pub(crate) struct Shared {
     queue_bytes_max: u32,
     segment_bytes_first: u64,
     queue: Mutex<Queue>,
+    /// Told when those are there for whom a round waits.
+    gathered: Condvar,
     /// Locked only by the one thread that serves this log.
     committer: Mutex<Committer>,
     pub(super) progress: watch::Sender<Progress>,
@@ -51,6 +61,18 @@ struct Queue {
     /// Whether the log is in the pool or being served.
     scheduled: bool,
     gate: Gate,
+    /// What the next round waits for.
+    company: Company,
+}
+
+/// Those who were answered last, and those who came meanwhile, mostly come again together: at the pace of syncs, in
+/// two groups that take turns, unless a round waits for both.
+#[derive(Clone, Copy, Debug, Default)]
+struct Company {
+    /// How many those are.
+    requests: usize,
+    /// How long they are worth waiting for: a part of what their own round costs.
+    patience: Duration,
 }
 
 /// Whether the log takes records.
@@ -101,6 +123,7 @@ impl Shared {
             queue_bytes_max,
             segment_bytes_first: options.segment_bytes_first.get(),
             queue: Mutex::default(),
+            gathered: Condvar::new(),
             committer: Mutex::new(committer),
             progress: watch::Sender::new(Progress { end, closed: false, poisoned: false }),
             buffers: options.buffers.clone(),
@@ -133,6 +156,9 @@ impl Shared {
         let mut queue = self.queue();
         queue.gate.check()?;
         queue.waiting.push(pending);
+        if queue.waiting.len() == queue.company.requests {
+            self.gathered.notify_one();
+        }
         if std::mem::replace(&mut queue.scheduled, true) {
             return Ok(());
         }
@@ -147,13 +173,37 @@ impl Shared {
         Ok(())
     }
 
+    /// As if the last round had left this behind.
+    #[cfg(test)]
+    pub(super) fn expect_company(&self, requests: usize, patience: Duration) {
+        self.queue().company = Company { requests, patience };
+    }
+
+    /// Lets the company of the last round come, for a moment. Called before a round when nothing else is to be done.
+    pub(crate) fn gather(&self) {
+        let queue = self.queue();
+        let patience = queue.company.patience;
+        if !patience.is_zero() {
+            let is_alone = |queue: &mut Queue| queue.waiting.len() < queue.company.requests;
+            // Whether they came or not, the round goes on with what is there.
+            drop(self.gathered.wait_timeout_while(queue, patience, is_alone));
+        }
+    }
+
     /// Stores what waits. Called by one thread at a time; says whether more has come meanwhile.
     pub(crate) fn round(&self) -> bool {
         let waiting = std::mem::take(&mut self.queue().waiting);
+        let (requests, bytes) = (waiting.len(), waiting.iter().map(|pending| pending.draft.frame_len()).sum::<u64>());
+        let started = self.clock.monotonic();
         if let Round::Poisoned(why) = self.commit(waiting) {
             self.shut(Gate::Poisoned(why));
         }
+        let patience = (self.clock.monotonic().saturating_sub(started) / 4).min(PATIENCE_MAX);
+        let is_small = bytes <= requests as u64 * SMALL_REQUEST_BYTES;
         let mut queue = self.queue();
+        let requests = requests + queue.waiting.len();
+        let worth_it = is_small && requests > 1;
+        queue.company = Company { requests, patience: if worth_it { patience } else { Duration::ZERO } };
         queue.scheduled = !queue.waiting.is_empty();
         queue.scheduled
     }

@@ -3,6 +3,8 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use hydrant_core::{Position, Span};
 
@@ -24,6 +26,37 @@ fn requests_that_wait_together_are_written_once_and_synced_once() {
     assert_eq!(spans, [Span::new(Position::new(2), 1), Span::new(Position::new(3), 2), Span::new(Position::new(5), 1)]);
     // The second write is the mark, which goes to the disk with whatever comes next.
     assert_eq!((world.files.count(Op::Write), world.files.count(Op::Sync)), (before.0 + 2, before.1 + 1));
+}
+
+/// Much longer than anything here takes, and what a test that is red may take.
+const LONG: Duration = Duration::from_mins(1);
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "company is waited for by the real clock")]
+fn a_round_waits_for_its_company_until_it_is_there() {
+    let mut world = World::new(1);
+    let shared = Arc::clone(&world.log().shared);
+    shared.expect_company(2, LONG);
+    let started = Instant::now();
+    let gathering = thread::spawn(move || shared.gather());
+    let mut calls = [world.call(&[10]), world.call(&[20])];
+    for call in &mut calls {
+        assert!(!gathering.is_finished());
+        assert!(call.poll().is_pending());
+    }
+    gathering.join().unwrap();
+    assert!(started.elapsed() < LONG);
+    world.committers.serve();
+    assert!(calls.iter_mut().all(|call| call.poll().is_ready()));
+}
+
+#[test]
+fn a_round_waits_no_longer_than_its_company_is_worth() {
+    let world = World::new(1);
+    let shared = Arc::clone(&world.log().shared);
+    shared.gather(); // there was no round yet
+    shared.expect_company(2, Duration::from_millis(1));
+    shared.gather();
 }
 
 #[test]
