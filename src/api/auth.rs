@@ -210,17 +210,26 @@ fn time_of(parts: &Parts, authorization: &Authorization) -> Result<(String, jiff
         return Err(incomplete(format!("'{name}' must be one of the SignedHeaders.")));
     }
     let text = value.to_str().unwrap_or_default();
-    let moment = parse_basic(text)
-        .or_else(|| (name == DATE.as_str()).then(|| parse_http_date(text)).flatten())
-        .ok_or_else(|| incomplete(format!("'{name}' must be a time such as 20150830T123600Z.")))?;
+    if let Some(moment) = parse_basic(text) {
+        return Ok((text.to_owned(), moment));
+    }
+    let moment = (name == DATE.as_str()).then(|| parse_http_date(text)).flatten();
+    let moment = moment.ok_or_else(|| incomplete(format!("'{name}' must be a time such as 20150830T123600Z.")))?;
     Ok((basic(moment), moment))
 }
 
-/// `20150830T123600Z`, in exactly that form.
+/// `20150830T123600Z`, in exactly that form. By hand, because every request has one.
 fn parse_basic(text: &str) -> Option<jiff::Timestamp> {
-    let moment = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok()?;
-    let moment = moment.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
-    (basic(moment) == text).then_some(moment)
+    let bytes: &[u8; 16] = text.as_bytes().try_into().ok()?;
+    let [y0, y1, y2, y3, m0, m1, d0, d1, b'T', h0, h1, i0, i1, s0, s1, b'Z'] = *bytes else { return None };
+    let pair = |tens: u8, ones: u8| {
+        let digits = tens.is_ascii_digit() && ones.is_ascii_digit();
+        digits.then(|| i8::try_from((tens - b'0') * 10 + (ones - b'0')).ok()).flatten()
+    };
+    let year = 100 * i16::from(pair(y0, y1)?) + i16::from(pair(y2, y3)?);
+    let day = jiff::civil::Date::new(year, pair(m0, m1)?, pair(d0, d1)?).ok()?;
+    let time = jiff::civil::Time::new(pair(h0, h1)?, pair(i0, i1)?, pair(s0, s1)?, 0).ok()?;
+    jiff::tz::Offset::UTC.to_timestamp(day.to_datetime(time)).ok()
 }
 
 fn parse_http_date(text: &str) -> Option<jiff::Timestamp> {

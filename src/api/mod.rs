@@ -290,7 +290,8 @@ impl Api {
                 error.into_response(self.edges.clock.now())
             }
         };
-        if let Ok(id) = HeaderValue::try_from(id.hyphenated().to_string()) {
+        let mut text = Uuid::encode_buffer();
+        if let Ok(id) = HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         response

@@ -126,7 +126,18 @@ pub(super) fn string_to_sign(
     body_hash: &[u8; 32],
 ) -> Vec<u8> {
     let canonical = canonical_request(parts, &authorization.signed_headers, body_hash);
-    let mut out = format!("{ALGORITHM}\n{time}\n{}\n", authorization.scope.join("/")).into_bytes();
+    let mut out = Vec::with_capacity(256);
+    for line in [ALGORITHM, time] {
+        out.extend(line.as_bytes());
+        out.push(b'\n');
+    }
+    for (index, part) in authorization.scope.iter().enumerate() {
+        if index > 0 {
+            out.push(b'/');
+        }
+        out.extend(part.as_bytes());
+    }
+    out.push(b'\n');
     push_hex(&mut out, digest::digest(&digest::SHA256, &canonical).as_ref());
     out
 }

@@ -318,7 +318,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Records<'a> {
 /// Compact, in the service's order of keys, without nulls: a client in C looks for the bytes `"FailedPutCount":0`,
 /// and takes a null in `ErrorCode` for a string.
 pub(super) fn put_record_answer(incarnation: u64, span: Span) -> Vec<u8> {
-    let mut out = br#"{"Encrypted":false,"RecordId":""#.to_vec();
+    let mut out = Vec::with_capacity(64);
+    out.extend(br#"{"Encrypted":false,"RecordId":""#);
     RecordId { incarnation, position: span.first }.push(&mut out);
     out.extend(br#""}"#);
     out

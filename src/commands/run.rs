@@ -32,7 +32,7 @@ use crate::control::{self, Call, Reply, Request, Waiting};
 use crate::stream::Edges;
 use crate::stream::pool::Pool;
 use crate::streams::{LiveStream, State};
-use crate::system::{SystemClock, SystemEntropy};
+use crate::system::{RequestIds, SystemClock, SystemEntropy};
 use crate::telemetry::{self, LogFormat, Metrics};
 use crate::tls::Tls;
 
@@ -246,12 +246,11 @@ fn api(server: &ServerSpec, node: &Node, edges: &Edges) -> Arc<Api> {
         credentials: server.credentials.clone(),
         limits: Limits { connections_per_address: server.connections_per_address, ..Limits::default() },
     };
-    let entropy = Arc::clone(&edges.entropy);
-    let buffers = edges.pool.buffers().clone();
+    let (buffers, request_ids) = (edges.pool.buffers().clone(), RequestIds::new(&*edges.entropy));
     let metrics = Metrics::new(Arc::clone(&node.streams), Arc::clone(&node.budget), Arc::clone(&edges.clock));
     let edges = api::Edges {
         clock: Arc::clone(&edges.clock),
-        request_ids: Arc::new(move || uuid::Builder::from_random_bytes(entropy.bytes()).into_uuid()),
+        request_ids: Arc::new(move || request_ids.next()),
         metrics: Arc::new(move || metrics.render()),
         buffers,
     };

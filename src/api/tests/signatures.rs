@@ -261,6 +261,30 @@ fn an_authorization_header_has_one_spelling() {
 }
 
 #[test]
+fn a_time_has_one_spelling() {
+    for bad in [
+        "",
+        "20260830T123600",
+        "20260830t123600Z",
+        "20260830T123600z",
+        "2026083OT123600Z",
+        "20260230T123600Z",
+        "20261330T123600Z",
+        "20260830T243600Z",
+        "20260830T126000Z",
+        "20260830T123660Z",
+        "20260830T1236000Z",
+        "2026-08-30T12:36Z",
+        "+0260830T123600Z",
+    ] {
+        let (mut parts, body) = request(&Signing::default()).into_parts();
+        parts.headers.insert("x-amz-date", bad.parse().unwrap());
+        let words = "'x-amz-date' must be a time such as 20150830T123600Z.";
+        check_refused(&parts, &body, "IncompleteSignatureException", words);
+    }
+}
+
+#[test]
 fn without_credentials_only_names_of_this_machine_are_served() {
     let served = |gate: &Gate, host: &str| {
         let (mut parts, _) = request(&Signing::default()).into_parts();
