@@ -56,6 +56,11 @@ impl Connection {
         Ok(Self { to, host: host.to_owned(), timeout, open: None })
     }
 
+    /// Where it goes.
+    pub fn address(&self) -> SocketAddr {
+        self.to
+    }
+
     /// What the `Host` header must say.
     pub fn host(&self) -> &str {
         &self.host
@@ -108,7 +113,11 @@ fn connect(to: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn read_answer(from: &mut impl BufRead) -> io::Result<Answer> {
+/// Reads one answer, to its last byte.
+///
+/// # Errors
+/// [`io::ErrorKind::UnexpectedEof`] when it is not all there.
+pub(crate) fn read_answer(from: &mut impl BufRead) -> io::Result<Answer> {
     let mut head = from.take(HEAD_BYTES_MAX);
     let status = read_line(&mut head)?;
     let status = status.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(|| broken("status line"))?;

@@ -1,4 +1,4 @@
-//! The load generator: signed puts over kept connections, one thread each.
+//! The load generator: signed puts over kept connections.
 //!
 //! [`mod@bench`] sends log records as fast as one connection allows and measures; its bodies and their hashes are made
 //! before the clock starts, so that what is measured is the server. [`witnessed`] sends records that the oracle gave
@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod idle;
+mod line;
 pub mod put;
 pub mod witnessed;
 

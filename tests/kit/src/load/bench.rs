@@ -5,6 +5,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "a producer lives on the real clock")]
 
+use std::num::NonZero;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +14,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde::Serialize;
 
-use super::put::{Entry, Outcome, Producer, Put, Target, outcome};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::line::Line;
+use super::put::{ANSWER_WITHIN, Entry, Outcome, Producer, Put, Target, outcome};
 use crate::histogram::Histogram;
 use crate::lines::Lines;
 
@@ -29,7 +35,7 @@ pub struct Plan {
     pub target: Target,
     /// The streams. Connections are dealt out to them in turn.
     pub streams: Vec<String>,
-    /// Connections, a thread each.
+    /// Connections. Those of a core share a thread.
     pub connections: usize,
     /// Bytes of a record.
     pub record_bytes: usize,
@@ -127,27 +133,24 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
     ensure!(plan.record_bytes >= 150, "a log record has 150 bytes or more");
     ensure!(plan.connections > 0, "there must be a connection");
     ensure!(!plan.streams.is_empty(), "there must be a stream");
-    let puts: Vec<Vec<Put>> = plan.streams.iter().map(|stream| prepare(plan, stream)).collect();
-    let acknowledged = AtomicU64::new(0);
+    let puts = plan.streams.iter().map(|stream| prepare(plan, stream)).collect();
     let cpu = cpu_seconds();
     let start = Instant::now();
-    let tallies: Vec<anyhow::Result<Tally>> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..plan.connections)
-            .map(|worker| {
-                let (puts, acknowledged) = (&puts, &acknowledged);
-                scope.spawn(move || send_until_done(plan, puts, worker, start, acknowledged))
-            })
-            .collect();
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    });
+    let load = Arc::new(Load { plan: plan.clone(), puts, start, acknowledged: AtomicU64::new(0) });
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(plan.connections);
+    let tallies = thread::scope(|scope| {
+        let load = &load;
+        let run = |thread| scope.spawn(move || Arc::clone(load).on_thread(thread, threads));
+        let all: Vec<_> = (0..threads).map(run).collect();
+        all.into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect::<anyhow::Result<Vec<_>>>()
+    })?;
     let seconds = start.elapsed().as_secs_f64();
     let mut all = Tally::default();
     let mut by_stream = vec![0; plan.streams.len()];
-    for (tally, stream) in tallies.into_iter().zip((0..plan.streams.len()).cycle()) {
-        let tally = tally?;
+    for (worker, tally) in tallies.into_iter().flatten() {
+        let stream = worker % plan.streams.len();
         all.records += tally.records;
         by_stream.iter_mut().skip(stream).take(1).for_each(|records| *records += tally.records);
         all.requests += tally.requests;
@@ -201,38 +204,58 @@ fn prepare(plan: &Plan, stream: &str) -> Vec<Put> {
         .collect()
 }
 
-fn send_until_done(
-    plan: &Plan,
-    puts: &[Vec<Put>],
-    worker: usize,
+/// What all connections share.
+struct Load {
+    plan: Plan,
+    /// Of each stream.
+    puts: Vec<Vec<Put>>,
     start: Instant,
-    acknowledged: &AtomicU64,
-) -> anyhow::Result<Tally> {
-    let mut producer = Producer::new(&plan.target).context("open a connection")?;
-    let mut tally = Tally::default();
-    let of_stream = puts.iter().cycle().nth(worker).context("there is a stream")?;
-    let mine = of_stream.iter().cycle().skip(worker * of_stream.len() / plan.connections);
-    for put in mine {
-        let done = match plan.until {
-            Until::Elapsed(time) => start.elapsed() >= time,
-            Until::Records(records) => acknowledged.load(Ordering::Relaxed) >= records,
-            Until::Requests(requests) => tally.requests >= requests,
-        };
-        if done {
-            break;
-        }
-        let sent = Instant::now();
-        let answer = producer.send(put)?;
-        tally.latency.add(sent.elapsed());
-        tally.requests += 1;
-        let stored = count(&mut tally, outcome(put, plan.batch, &answer));
-        tally.records += stored;
-        acknowledged.fetch_add(stored, Ordering::Relaxed);
-        if stored == 0 {
-            thread::sleep(SLOW_DOWN);
-        }
+    acknowledged: AtomicU64,
+}
+
+impl Load {
+    /// Sends on every connection of one thread. Gives back what each did.
+    fn on_thread(self: Arc<Self>, thread: usize, threads: usize) -> anyhow::Result<Vec<(usize, Tally)>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut workers = JoinSet::new();
+            for worker in (thread..self.plan.connections).step_by(threads) {
+                let load = Arc::clone(&self);
+                workers.spawn(async move { anyhow::Ok((worker, load.send_until_done(worker).await?)) });
+            }
+            workers.join_all().await.into_iter().collect()
+        })
     }
-    Ok(tally)
+
+    async fn send_until_done(&self, worker: usize) -> anyhow::Result<Tally> {
+        let plan = &self.plan;
+        let mut producer = Producer::new(&plan.target).context("where to")?;
+        let mut line = Line::new(producer.address(), ANSWER_WITHIN);
+        let mut tally = Tally::default();
+        let of_stream = self.puts.iter().cycle().nth(worker).context("there is a stream")?;
+        let mine = of_stream.iter().cycle().skip(worker * of_stream.len() / plan.connections);
+        for put in mine {
+            let done = match plan.until {
+                Until::Elapsed(time) => self.start.elapsed() >= time,
+                Until::Records(records) => self.acknowledged.load(Ordering::Relaxed) >= records,
+                Until::Requests(requests) => tally.requests >= requests,
+            };
+            if done {
+                break;
+            }
+            let sent = Instant::now();
+            let answer = line.send(producer.head(put).as_bytes(), put.body()).await?;
+            tally.latency.add(sent.elapsed());
+            tally.requests += 1;
+            let stored = count(&mut tally, outcome(put, plan.batch, &answer));
+            tally.records += stored;
+            self.acknowledged.fetch_add(stored, Ordering::Relaxed);
+            if stored == 0 {
+                sleep(SLOW_DOWN).await;
+            }
+        }
+        Ok(tally)
+    }
 }
 
 /// Counts what did not succeed; gives back how many records were stored.

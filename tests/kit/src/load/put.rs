@@ -1,6 +1,7 @@
 //! The puts of the service's API on the wire: bodies, heads, and what an answer says of each record.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,7 +11,7 @@ use crate::client::{Answer, Connection};
 use crate::signature::{Signer, Unsigned, amz_date, sha256_hex};
 
 /// How long an answer may take. A group commit takes milliseconds; this is for a machine that is busy with other things.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where records are put, and as whom.
 #[derive(Clone, Debug)]
@@ -97,6 +98,8 @@ impl Put {
 pub struct Producer {
     connection: Connection,
     signer: Signer,
+    /// The second of the last request, and how it is written.
+    date: (i64, String),
 }
 
 impl Producer {
@@ -108,7 +111,13 @@ impl Producer {
         Ok(Self {
             connection: Connection::to(&target.endpoint, ANSWER_WITHIN)?,
             signer: Signer::new(&target.access_key_id, &target.secret_access_key, &target.region, "firehose"),
+            date: (0, String::new()),
         })
+    }
+
+    /// Where it sends to.
+    pub fn address(&self) -> SocketAddr {
+        self.connection.address()
     }
 
     /// Opens the connection unless it is open.
@@ -130,26 +139,32 @@ impl Producer {
 
     /// The head of the request, signed now.
     pub fn head(&mut self, put: &Put) -> String {
-        let date = amz_date(Timestamp::now());
+        let now = Timestamp::now();
+        if self.date.0 != now.as_second() {
+            self.date = (now.as_second(), amz_date(now));
+        }
+        let date = &self.date.1;
         let target = format!("Firehose_20150804.{}", put.operation);
         let headers = [
             ("content-type", "application/x-amz-json-1.1"),
             ("host", self.connection.host()),
-            ("x-amz-date", date.as_str()),
+            ("x-amz-date", date),
             ("x-amz-target", target.as_str()),
         ];
         let unsigned =
             Unsigned { method: "POST", path: "/", query: "", headers: &headers, body_sha256: &put.body_sha256 };
-        let authorization = self.signer.authorization(&unsigned, &date);
+        let authorization = self.signer.authorization(&unsigned, date);
         let mut head = String::with_capacity(600);
         head.push_str("POST / HTTP/1.1\r\n");
-        for (name, value) in headers {
-            head.push_str(&[name, ": ", value, "\r\n"].concat());
+        let length = put.body.len().to_string();
+        for (name, value) in
+            headers.into_iter().chain([("authorization", &*authorization), ("content-length", &length)])
+        {
+            for part in [name, ": ", value, "\r\n"] {
+                head.push_str(part);
+            }
         }
-        head.push_str(
-            &["authorization: ", &authorization, "\r\ncontent-length: ", &put.body.len().to_string(), "\r\n\r\n"]
-                .concat(),
-        );
+        head.push_str("\r\n");
         head
     }
 }
