@@ -9,7 +9,7 @@
 //! Building never connects: a destination that is down does not stop the start.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hydrant_core::secret::Secrets;
@@ -39,12 +39,37 @@ pub trait Stores {
     fn build(&self, store: &StoreSpec, encryption: &Encryption) -> Result<Arc<dyn ObjectSink>, String>;
 }
 
-/// The stores as they were declared; their secrets come from here.
-pub struct Declared<'a>(pub &'a dyn Secrets);
+/// The stores as they were declared. Streams that place objects alike share a sink: its connections, its credentials,
+/// its certificate authorities, which take a quarter of a MiB. With hundreds of streams that is most of what they hold.
+pub struct Declared<'a> {
+    secrets: &'a dyn Secrets,
+    built: Mutex<Vec<Built>>,
+}
+
+struct Built {
+    store: String,
+    encryption: Encryption,
+    sink: Arc<dyn ObjectSink>,
+}
+
+impl<'a> Declared<'a> {
+    /// Nothing is built yet. Secrets come from here.
+    pub fn new(secrets: &'a dyn Secrets) -> Self {
+        Self { secrets, built: Mutex::default() }
+    }
+}
 
 impl Stores for Declared<'_> {
     fn build(&self, store: &StoreSpec, encryption: &Encryption) -> Result<Arc<dyn ObjectSink>, String> {
-        store.config.build(encryption, self.0)
+        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |it: &&Built| it.store == store.name && it.encryption == *encryption;
+        if let Some(Built { sink, .. }) = built.iter().find(is_same) {
+            return Ok(Arc::clone(sink));
+        }
+        let sink = store.config.build(encryption, self.secrets)?;
+        let (store, encryption) = (store.name.clone(), encryption.clone());
+        built.push(Built { store, encryption, sink: Arc::clone(&sink) });
+        Ok(sink)
     }
 }
 

@@ -14,7 +14,7 @@
 //!    allows that.
 //! 6. A sink that works in a transaction commits only when every piece it holds is accepted; otherwise it rolls
 //!    back and names the pieces that are [`Verdict::Refused`], the rest being [`Verdict::Retry`].
-//! 7. `&self`, called many times at once up to [`Limits::attempts_in_flight_max`].
+//! 7. `&self`, called many times at once: by each of its streams up to [`Limits::attempts_in_flight_max`].
 //! 8. [`Verdict::Refused`] is only for faults *of a record* (its type, size or schema). What an operator can mend
 //!    (wrong credentials, missing bucket, full disk, unknown host) is [`Verdict::Retry`]: an expired password must
 //!    not empty a stream into the dead letters.

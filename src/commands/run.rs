@@ -95,7 +95,8 @@ async fn serve(spec: &Spec, secrets: &dyn Secrets) -> Result<DataDir, Failure> {
     let signals = Signals::listen().map_err(|error| Failure::caused("listen for signals", &error))?;
     let data = DataDir::open(&server.data, Arc::clone(&edges.files))
         .map_err(|error| Failure::caused("open the data directory", &error))?;
-    let node = assemble(spec, data, &edges, &Declared(secrets)).map_err(|error| Failure::caused("start", &error))?;
+    let node =
+        assemble(spec, data, &edges, &Declared::new(secrets)).map_err(|error| Failure::caused("start", &error))?;
     warn_of_open_folder(&server.data);
     let control =
         control::Listener::bind(&server.data).map_err(|error| Failure::caused("open the control socket", &error))?;

@@ -72,7 +72,7 @@ impl Flight {
 
     async fn attempt(self, unread: Arc<OnceLock<io::Error>>) -> Verdict {
         let Self { batch, redirected, intended, outbox, pool, sink } = self;
-        let (header, body) = match finish(pool.block(move || outbox.read(batch))).await {
+        let (header, body) = match finish(pool.read(move || outbox.read(batch))).await {
             Ok(read) => read,
             Err(error) => {
                 let fault = unreadable(&error);
