@@ -12,18 +12,19 @@
 
 use std::io::Read;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hydrant::encode::compress::compress;
+use hydrant::blocks::Blocks;
+use hydrant::encode::compress::{Workspace, whole};
 use hydrant_core::compression::Compression;
 use hydrant_core::secret::{Secret, SecretRef, Secrets};
-use hydrant_core::{BatchId, Object, ObjectSink, Verdict};
+use hydrant_core::{BatchId, ByteSize, Object, ObjectSink, Verdict};
 use hydrant_kit::conformance::MemoryBlob;
 use hydrant_kit::lines::Lines;
 use hydrant_sinks::{Encryption, StoreConfig};
@@ -121,6 +122,7 @@ async fn place_all(
 ) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut work = JoinSet::new();
+    let workspaces = Arc::new(Workspaces::default());
     for number in 0_u128.. {
         if due.recv().await.is_none() {
             break;
@@ -130,9 +132,9 @@ async fn place_all(
         {
             done??;
         }
-        let (raw, store) = (raw.clone(), Arc::clone(&store));
+        let (raw, store, workspaces) = (raw.clone(), Arc::clone(&store), Arc::clone(&workspaces));
         work.spawn(async move {
-            let bytes = spawn_blocking(move || compress(vec![raw], compression).concat()).await?;
+            let bytes = spawn_blocking(move || workspaces.compress(raw, compression).concat()).await?;
             let object = Object {
                 batch: BatchId::from_bytes(number.to_be_bytes()),
                 key: format!("roofline/{}/{number}", std::process::id()),
@@ -150,8 +152,24 @@ async fn place_all(
     Ok(())
 }
 
+/// What compressors keep between objects, for each that runs at once, as the server has it.
+#[derive(Default)]
+struct Workspaces(Mutex<Vec<Workspace>>);
+
+impl Workspaces {
+    fn compress(&self, raw: Bytes, compression: Compression) -> Vec<Bytes> {
+        let free = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = free().pop();
+        let mut workspace = kept.unwrap_or_else(|| Workspace::new(Blocks::new(ByteSize::mib(16))));
+        let object = whole(vec![raw], compression, &mut workspace);
+        free().push(workspace);
+        object
+    }
+}
+
 /// What one core does of each job, in 10^6 bytes a second; the hash counts bytes of bodies, a third more than records.
 fn alone(raw: &Bytes, compression: Compression) -> serde_json::Value {
+    let workspaces = Workspaces::default();
     let speed = |run: &dyn Fn() -> usize| {
         let (start, mut rounds) = (Instant::now(), 0_u32);
         while start.elapsed() < Duration::from_millis(500) {
@@ -161,7 +179,7 @@ fn alone(raw: &Bytes, compression: Compression) -> serde_json::Value {
         raw.len() as f64 * f64::from(rounds) / 1e6 / start.elapsed().as_secs_f64()
     };
     serde_json::json!({
-        "codec_mb_per_second": speed(&|| compress(vec![raw.clone()], compression).len()),
+        "codec_mb_per_second": speed(&|| workspaces.compress(raw.clone(), compression).len()),
         "sha256_mb_per_second": speed(&|| digest::digest(&digest::SHA256, raw).as_ref().len()),
     })
 }

@@ -40,11 +40,12 @@ use hydrant_core::ByteSize;
 use hydrant_core::compression::{Compression, GzipLevel};
 
 use super::parts::{cut, tail, total};
+use super::rows::Rows;
 use super::{gzip, zstd};
 use crate::blocks::Blocks;
 
 /// Most raw bytes that are compressed in one go: above the default size hint, and no more than a core should be busy
-/// with at a time (some 30 ms). A workspace holds up to twice as much for gzip.
+/// with at a time (some 30 ms). A workspace holds up to twice as much.
 pub const WHOLE_BYTES_MAX: usize = 8 << 20;
 
 /// Raw bytes of a unit. Each costs gzip a flush (some 5 bytes) and the tables of its last block, 0.1 % of its output.
@@ -54,13 +55,14 @@ pub const UNIT_BYTES: usize = 1 << 20;
 pub struct Workspace {
     gzip: gzip::Memory,
     zstd: CCtx<'static>,
+    rows: Rows,
     blocks: Blocks,
 }
 
 impl Workspace {
     /// A workspace whose output lies in these blocks.
     pub fn new(blocks: Blocks) -> Self {
-        Self { gzip: gzip::Memory::default(), zstd: CCtx::create(), blocks }
+        Self { gzip: gzip::Memory::default(), zstd: CCtx::create(), rows: Rows::default(), blocks }
     }
 }
 
@@ -73,11 +75,11 @@ impl fmt::Debug for Workspace {
 /// Compresses an object in one go. CPU only; for objects of up to [`WHOLE_BYTES_MAX`] some 30 ms, longer only for the
 /// highest levels.
 pub fn whole(raw: Vec<Bytes>, compression: Compression, workspace: &mut Workspace) -> Vec<Bytes> {
-    let Workspace { gzip, zstd, blocks } = workspace;
+    let Workspace { gzip, zstd, rows, blocks } = workspace;
     match compression {
         Compression::None => raw,
-        Compression::Gzip(level) => gzip::whole(&raw, level, gzip, blocks),
-        Compression::Zstd(level) => zstd::whole(&raw, level, zstd, blocks),
+        Compression::Gzip(level) => gzip::whole(&raw, level, gzip, rows, blocks),
+        Compression::Zstd(level) => zstd::whole(&raw, level, zstd, rows, blocks),
     }
 }
 

@@ -17,7 +17,7 @@ use flate2::{Compress, Crc, FlushCompress};
 use hydrant_core::compression::GzipLevel;
 use libdeflater::{CompressionLvl, Compressor};
 
-use super::parts::total;
+use super::rows::Rows;
 use crate::blocks::{Blocks, Chain};
 
 /// How far deflate looks back, and so how much of what lies before it a chunk can use. Source: RFC 1951.
@@ -59,53 +59,37 @@ fn zlib_rs_level(level: GzipLevel) -> u32 {
     }
 }
 
-/// What is kept between objects: compressors of the last levels used, and room for libdeflate, which takes and gives
-/// bytes in one row only.
+/// What is kept between objects: compressors of the last levels used.
 #[derive(Default)]
 pub(super) struct Memory {
     libdeflate: Option<(i32, Compressor)>,
     zlib_rs: Option<(u32, Compress)>,
-    input: Vec<u8>,
-    output: Vec<u8>,
 }
 
 /// Compresses `raw` in one go.
-pub(super) fn whole(raw: &[Bytes], level: GzipLevel, memory: &mut Memory, blocks: &Blocks) -> Vec<Bytes> {
+pub(super) fn whole(
+    raw: &[Bytes],
+    level: GzipLevel,
+    memory: &mut Memory,
+    rows: &mut Rows,
+    blocks: &Blocks,
+) -> Vec<Bytes> {
     let Some(libdeflate_level) = libdeflate_level(level) else {
         let mut member = Member::default();
         let mut parts = member.add(chunk(&[], raw, level, memory, blocks));
         parts.push(member.finish());
         return parts;
     };
-    let Memory { libdeflate, input, output, .. } = memory;
-    let compressor = match libdeflate {
+    let compressor = match &mut memory.libdeflate {
         Some((level, compressor)) if *level == libdeflate_level => compressor,
         other => &mut other.insert((libdeflate_level, compressor(libdeflate_level))).1,
     };
-    let raw = in_a_row(raw, input);
-    let bound = compressor.gzip_compress_bound(raw.len());
-    if output.len() < bound {
-        *output = Vec::new(); // first, so that there are never two
-        *output = vec![0; bound];
-    }
+    let (raw, output) = rows.of(raw, |len| compressor.gzip_compress_bound(len));
     #[expect(clippy::expect_used, reason = "libdeflate fails only when the output has less room than its bound")]
     let len = compressor.gzip_compress(raw, output).expect("room by the bound");
     let mut object = blocks.chain();
     object.extend(output.get(..len).unwrap_or_default());
     object.take()
-}
-
-/// All bytes in a row; copied to `room` only when there is more than one part.
-fn in_a_row<'a>(parts: &'a [Bytes], room: &'a mut Vec<u8>) -> &'a [u8] {
-    if let [only] = parts {
-        return only;
-    }
-    room.clear();
-    room.reserve_exact(total(parts));
-    for part in parts {
-        room.extend_from_slice(part);
-    }
-    room
 }
 
 fn compressor(level: i32) -> Compressor {

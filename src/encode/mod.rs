@@ -17,6 +17,7 @@ mod template;
 pub mod compress;
 mod gzip;
 mod parts;
+mod rows;
 mod zstd;
 
 pub mod decode;

@@ -9,20 +9,27 @@ use ::zstd::zstd_safe::{self, CCtx, CParameter, InBuffer, OutBuffer, ResetDirect
 use bytes::Bytes;
 use hydrant_core::compression::ZstdLevel;
 
-use super::parts::total;
+use super::rows::Rows;
 use crate::blocks::{Blocks, Chain};
 
 /// Compresses `raw` in one go. `context` is kept between objects: making one anew costs more than compressing a
 /// small object.
-pub(super) fn whole(raw: &[Bytes], level: ZstdLevel, context: &mut CCtx<'static>, blocks: &Blocks) -> Vec<Bytes> {
+///
+/// In one row, so that zstd looks for matches in the bytes themselves. Given parts, it copies them to a window of its
+/// own, and whenever that wraps it must look in two places, which is slower.
+pub(super) fn whole(
+    raw: &[Bytes],
+    level: ZstdLevel,
+    context: &mut CCtx<'static>,
+    rows: &mut Rows,
+    blocks: &Blocks,
+) -> Vec<Bytes> {
     good(context.reset(ResetDirective::SessionAndParameters));
     prepare(context, level);
-    good(context.set_pledged_src_size(Some(total(raw) as u64)));
+    let (raw, output) = rows.of(raw, zstd_safe::compress_bound);
+    let len = good(context.compress2(output, raw));
     let mut object = blocks.chain();
-    for part in raw {
-        feed(context, part, &mut object);
-    }
-    end(context, &mut object);
+    object.extend(output.get(..len).unwrap_or_default());
     object.take()
 }
 
