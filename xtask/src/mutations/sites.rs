@@ -34,7 +34,7 @@ pub(super) const SITES: &[Site] = &[
         name: "log: append",
         breaks: "acknowledged records are gone after a power cut",
         file: "storage/src/log/commit.rs",
-        place: "let synced = segment.file.sync();",
+        place: "else { segment.file.sync() };",
         call: "segment.file.sync()",
     },
     Site {
@@ -125,14 +125,14 @@ pub(super) const SITES: &[Site] = &[
         name: "ledger: checkpoint file",
         breaks: "the old ledger is unlinked and the new one is torn",
         file: "storage/src/ledger/mod.rs",
-        place: "        folder.sync_file(&*file)?;\n        folder.rename",
+        place: "        folder.sync_file(&*file)?;\n        crash",
         call: "folder.sync_file(&*file)",
     },
     Site {
         name: "ledger: name of a checkpoint",
         breaks: "the log forgets what the old ledger, which comes back, does not know as sealed",
         file: "storage/src/ledger/mod.rs",
-        place: "folder.rename(&temporary, &name)?;\n        folder.sync()\n",
+        place: "crash::reach(Point::CheckpointNamed);\n        folder.sync()\n",
         call: "folder.sync()",
     },
     Site {
@@ -206,3 +206,22 @@ pub(super) const SITES: &[Site] = &[
         call: "self.sync_dir(parent)",
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::SITES;
+    use crate::machine::workspace;
+
+    #[test]
+    fn each_site_is_in_its_file_once() {
+        for site in SITES {
+            let text = std::fs::read_to_string(workspace().join(site.file)).unwrap();
+            assert_eq!(
+                (text.matches(site.place).count(), site.place.matches(site.call).count()),
+                (1, 1),
+                "{}",
+                site.name
+            );
+        }
+    }
+}
