@@ -61,6 +61,9 @@ enum Command {
         /// Stop when each connection has sent this many requests instead.
         #[arg(long, conflicts_with = "records")]
         requests: Option<u64>,
+        /// Send no more than this, in 10^6 record bytes a second.
+        #[arg(long, value_name = "MB")]
+        mb_per_second: Option<f64>,
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
@@ -109,13 +112,32 @@ fn main() -> anyhow::Result<()> {
         secret_access_key: to.secret,
     };
     match command {
-        Command::Bench { stream, connections, record_bytes, batch, seconds, records, requests, seed } => {
+        Command::Bench {
+            stream,
+            connections,
+            record_bytes,
+            batch,
+            seconds,
+            records,
+            requests,
+            mb_per_second,
+            seed,
+        } => {
             let until = match (records, requests) {
                 (Some(records), _) => bench::Until::Records(records),
                 (None, Some(requests)) => bench::Until::Requests(requests),
                 (None, None) => bench::Until::Elapsed(Duration::try_from_secs_f64(seconds)?),
             };
-            print(&bench::run(&bench::Plan { target, streams: stream, connections, record_bytes, batch, until, seed })?)
+            print(&bench::run(&bench::Plan {
+                target,
+                streams: stream,
+                connections,
+                record_bytes,
+                batch,
+                until,
+                mb_per_second_max: mb_per_second,
+                seed,
+            })?)
         }
         Command::Idle { stream, clients, crowd, seconds, server } => {
             let time = Duration::try_from_secs_f64(seconds)?;

@@ -43,6 +43,8 @@ pub struct Plan {
     pub batch: usize,
     /// When to stop.
     pub until: Until,
+    /// Most record bytes a second, in 10^6, all connections together; as fast as it goes if `None`.
+    pub mb_per_second_max: Option<f64>,
     /// Decides the records.
     pub seed: u64,
 }
@@ -227,6 +229,15 @@ impl Load {
         })
     }
 
+    /// Waits until a connection that has sent so many requests may send the next.
+    async fn keep_pace(&self, requests: u64) {
+        let Some(rate) = self.plan.mb_per_second_max else { return };
+        let each = self.plan.batch * self.plan.record_bytes * self.plan.connections;
+        #[expect(clippy::cast_precision_loss, reason = "a pace need not be exact")]
+        let due = requests as f64 * each as f64 / (rate * 1e6);
+        sleep(Duration::from_secs_f64(due).saturating_sub(self.start.elapsed())).await;
+    }
+
     async fn send_until_done(&self, worker: usize) -> anyhow::Result<Tally> {
         let plan = &self.plan;
         let mut producer = Producer::new(&plan.target).context("where to")?;
@@ -243,6 +254,7 @@ impl Load {
             if done {
                 break;
             }
+            self.keep_pace(tally.requests).await;
             let sent = Instant::now();
             let answer = line.send(producer.head(put).as_bytes(), put.body()).await?;
             tally.latency.add(sent.elapsed());

@@ -182,6 +182,7 @@ fn a_bench_counts_what_was_acknowledged() {
         record_bytes: 1024,
         batch: 100,
         until: bench::Until::Records(1000),
+        mb_per_second_max: None,
         seed: 1,
     };
     let report = bench::run(&plan).unwrap();
