@@ -310,3 +310,24 @@ fn identity(entry: &StreamEntry) -> Identity {
         updated_at: entry.updated_at,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::LocalSecrets;
+
+    #[test]
+    fn streams_that_place_objects_alike_share_a_sink() {
+        let declared = Declared::new(&LocalSecrets);
+        let build = |name: &str, encryption: Encryption| {
+            let config = serde_json::from_value(json!({ "file": { "path": "/nowhere" } })).unwrap();
+            declared.build(&StoreSpec { name: name.to_owned(), config }, &encryption).unwrap()
+        };
+        let first = build("a", Encryption::StoreDefault);
+        assert!(Arc::ptr_eq(&first, &build("a", Encryption::StoreDefault)));
+        assert!(!Arc::ptr_eq(&first, &build("a", Encryption::SseS3)));
+        assert!(!Arc::ptr_eq(&first, &build("b", Encryption::StoreDefault)));
+    }
+}

@@ -132,3 +132,42 @@ pub async fn finish<T>(work: impl Future<Output = Result<T, JoinError>>) -> T {
         Err(_cancelled) => std::future::pending().await, // the runtime is going down, and nobody waits any more
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::mpsc;
+
+    use hydrant_core::ByteSize;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_few_files_are_read_at_once_and_all_in_the_end() {
+        let pool = Pool::new(2, Blocks::new(ByteSize::mib(1)), Buffers::default());
+        let (begun, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (go, gate) = mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        let (tell, told) = mpsc::channel();
+        let reads: Vec<_> = (0..3 * READS_MAX)
+            .map(|_| {
+                let (begun, most, gate, tell) =
+                    (Arc::clone(&begun), Arc::clone(&most), Arc::clone(&gate), tell.clone());
+                pool.read(move || {
+                    most.fetch_max(begun.fetch_add(1, SeqCst) + 1, SeqCst);
+                    tell.send(()).ok(); // only the first few are listened to
+                    gate.lock().unwrap().recv().unwrap();
+                    begun.fetch_sub(1, SeqCst);
+                })
+            })
+            .collect();
+        let told = tokio::task::spawn_blocking(move || told.iter().take(READS_MAX).count()).await.unwrap();
+        for _ in &reads {
+            go.send(()).unwrap();
+        }
+        for read in reads {
+            finish(read).await;
+        }
+        assert_eq!((told, most.load(SeqCst)), (READS_MAX, READS_MAX));
+    }
+}
