@@ -129,7 +129,10 @@ pub(super) fn environment(cache: &Cache) -> Result<Addresses> {
 }
 
 /// The folder of a certificate that is its own authority, and its key, made once.
-fn certificate(cache: &Cache) -> Result<PathBuf> {
+///
+/// # Errors
+/// When it cannot be made.
+pub(super) fn certificate(cache: &Cache) -> Result<PathBuf> {
     crate::tools::debian(&[("openssl", "openssl")])?;
     cache.installed(CERTIFICATE, |folder| {
         let mut make = Command::new("openssl");

@@ -34,7 +34,7 @@ use self::state::State;
 const ALL: &[&dyn Service] = &[&minio::MinIo, &minio::MinIoTls, &postgres::Postgres, &opensearch::OpenSearch];
 
 /// Those that tests need today; the others start when they are named.
-const NEEDED_BY_TESTS: &[&str] = &["minio", "minio-tls"];
+const NEEDED_BY_TESTS: &[&str] = &["minio", "minio-tls", "postgres"];
 
 /// Addresses and keys by variable name.
 pub(crate) type Addresses = BTreeMap<String, String>;

@@ -1,13 +1,15 @@
-//! PostgreSQL: Debian's, or whatever version is on `PATH`. Logs in by password, as the one of Compose does.
+//! PostgreSQL: Debian's, or whatever version is on `PATH`. Logs in by password, as the one of Compose does, with or without
+//! TLS.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{Addresses, Ground, Service, names, unprivileged};
+use super::{Addresses, Ground, Service, minio, names, unprivileged};
 use crate::cargo::run;
 use crate::process::Process;
 use crate::tools::{Cache, debian, on_path};
@@ -30,10 +32,11 @@ impl Service for Postgres {
         Ok(())
     }
 
-    fn start(&self, _: &Cache, ground: &Ground<'_>) -> Result<Process> {
+    fn start(&self, cache: &Cache, ground: &Ground<'_>) -> Result<Process> {
         let data = ground.data()?;
         let password = ground.folder.join("password");
         fs::write(&password, names::POSTGRES_PASSWORD).context("write the password")?;
+        let (certificate, key) = own_certificate(cache, ground.folder)?;
         unprivileged::give(ground.folder)?;
 
         let mut init = unprivileged::command(&existing("initdb")?);
@@ -44,6 +47,8 @@ impl Service for Postgres {
         let mut serve = unprivileged::command(&existing("postgres")?);
         serve.arg("-D").arg(&data).arg("-k").arg(&data).args(["-c", "listen_addresses=127.0.0.1"]);
         serve.args(["-p", &ground.port.to_string()]).current_dir(&data);
+        serve.args(["-c", "ssl=on", "-c", &format!("ssl_cert_file={}", certificate.display())]);
+        serve.args(["-c", &format!("ssl_key_file={}", key.display())]);
         let mut process = Process::spawn("postgres", serve, &ground.log(), ground.life)?;
         process.wait_ready(READY_WITHIN, || succeeds(client("pg_isready", ground.port)))?;
         let mut create = client("createdb", ground.port)?;
@@ -63,6 +68,16 @@ impl Service for Postgres {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into()
     }
+}
+
+/// Copies of certificate and key in this folder. The server takes a key only if it is its own and closed to others.
+fn own_certificate(cache: &Cache, folder: &Path) -> Result<(PathBuf, PathBuf)> {
+    let (certificate, key) = (folder.join("server.crt"), folder.join("server.key"));
+    let made = minio::certificate(cache)?;
+    fs::copy(made.join("public.crt"), &certificate).context("copy the certificate")?;
+    fs::copy(made.join("private.key"), &key).context("copy its key")?;
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).context("close the key to others")?;
+    Ok((certificate, key))
 }
 
 /// A client program that talks to the server on this port.
