@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::batch::{Batch, Object};
-use crate::{ByteSize, Fault};
+use crate::{ByteSize, Fault, Timestamp};
 
 /// What a destination says of a whole, or of one piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +81,11 @@ pub trait PieceSink: Send + Sync {
 
     /// Makes one attempt to deliver what [`encode`](Self::encode) made of this batch. Cancel safe: see promise 4.
     async fn deliver(&self, batch: &Batch, encoded: &Encoded) -> Report;
+
+    /// Says that no batch of this lane comes again that was sealed before `moment`, so that what the destination keeps to
+    /// know batches again may go. To be called as batches are settled, with the `sealed_at` of the oldest that is still
+    /// owed; nothing is lost where it is not.
+    fn forget_sealed_before(&self, _moment: Timestamp) {}
 }
 
 /// A request as [`PieceSink::encode`] made it.
