@@ -198,9 +198,11 @@ pub enum Part {
     Outbox,
     /// Where batches go.
     Destination,
+    /// The disk that batches are written to.
+    Room,
 }
 
-const PARTS: usize = 4;
+const PARTS: usize = 5;
 
 /// The states of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -208,7 +210,7 @@ pub enum State {
     /// All is well as far as we know.
     #[default]
     Healthy,
-    /// Its destination does not take what we send, for a reason that somebody can mend.
+    /// It takes records and does not get on with them, for a reason that somebody can mend.
     Degraded(Ailment),
     /// It delivers nothing until the process is started again, or its directory is mended.
     Failed(Ailment),
@@ -250,7 +252,9 @@ impl Health {
 
     /// Replaces the state of the lane as a whole, and forgets what ailed its parts: they begin anew.
     pub fn set(&self, lane: State) {
-        *self.parts() = [lane, State::Healthy, State::Healthy, State::Healthy];
+        let mut parts = <[State; PARTS]>::default();
+        parts[Part::Lane as usize] = lane;
+        *self.parts() = parts;
     }
 
     fn parts(&self) -> MutexGuard<'_, [State; PARTS]> {

@@ -85,8 +85,15 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
     let Loaded { spec, warnings } = config::load(&args.file, args.data.as_deref(), &LocalSecrets)?;
     out.note(warnings.render(look()));
     raise_file_limit();
-    // The lock of the data directory outlives the runtime and so every thread that may still write there.
-    block_on(serve(&spec, &LocalSecrets))?.map(drop)
+    // The lock of the data directory is never given back: it ends with the last thread that may still write there.
+    block_on(serve(&spec, &LocalSecrets))?.map(std::mem::forget)
+}
+
+/// The socket for commands and the listeners.
+async fn open_to_callers(server: &ServerSpec) -> Result<(control::Listener, Doors), Failure> {
+    let control =
+        control::Listener::bind(&server.data).map_err(|error| Failure::caused("open the control socket", &error))?;
+    Ok((control, Doors::open(server).await?))
 }
 
 async fn serve(spec: &Spec, secrets: &dyn Secrets) -> Result<DataDir, Failure> {
@@ -98,9 +105,14 @@ async fn serve(spec: &Spec, secrets: &dyn Secrets) -> Result<DataDir, Failure> {
     let node =
         assemble(spec, data, &edges, &Declared::new(secrets)).map_err(|error| Failure::caused("start", &error))?;
     warn_of_open_folder(&server.data);
-    let control =
-        control::Listener::bind(&server.data).map_err(|error| Failure::caused("open the control socket", &error))?;
-    let doors = Doors::open(server).await?;
+    let (control, doors) = match open_to_callers(server).await {
+        Ok(opened) => opened,
+        Err(failure) => {
+            // Its lanes are at work already, and may not go on behind the lock's back.
+            std::mem::forget(node.stop().await);
+            return Err(failure);
+        }
+    };
     if server.credentials.is_empty() {
         warn!("no credentials are configured: any signature passes, so only this machine may call");
     }

@@ -45,6 +45,8 @@ const SLICE_BYTES: u64 = 1 << 20;
 /// at most: it doubles until a seal succeeds. Other streams need the cores meanwhile.
 const NO_ROOM_WAIT_MIN: Duration = Duration::from_secs(1);
 const NO_ROOM_WAIT_MAX: Duration = Duration::from_secs(16);
+/// How long a lane finds no room before somebody should look: an outbox is full now and then, and soon has room again.
+const NO_ROOM_PATIENCE: Duration = Duration::from_secs(30);
 /// How small objects may become when there is no room on disk for larger ones: the smallest size hint there is.
 const SHRUNK_BYTES_MIN: u64 = 1 << 20;
 
@@ -121,6 +123,8 @@ pub struct Pack {
     /// are to be packed again.
     rewind_at: Option<Duration>,
     no_room_wait: Duration,
+    /// Since when no seal has found room.
+    no_room_since: Option<Duration>,
     /// How large objects may be from the next rewind on, if there was no room for larger ones. The log forgets nothing
     /// before a seal succeeds: one that needs more room than there is would wait for ever.
     size_with_room: Option<u64>,
@@ -150,6 +154,7 @@ impl Pack {
             catch_up_to: parts.log.end(),
             rewind_at: None,
             no_room_wait: NO_ROOM_WAIT_MIN,
+            no_room_since: None,
             size_with_room: None,
             unread: 0,
             read_not_before: None,
@@ -309,6 +314,9 @@ impl Pack {
                 }
                 self.parts.counters.sealed(reason);
                 self.no_room_wait = NO_ROOM_WAIT_MIN;
+                if self.no_room_since.take().is_some() {
+                    self.parts.health.report(Part::Room, State::Healthy);
+                }
                 self.resize(self.buffer.size() * 2);
                 self.tell(Packed::Batch(header)).await
             }
@@ -321,8 +329,12 @@ impl Pack {
         match error {
             SealError::NoSpace(_) | SealError::Crowded { .. } | SealError::NotCreated(_) => {
                 if self.rewind_at.is_none() {
-                    warn!(%error, "no room on disk for a batch; packing waits");
-                    self.rewind_at = Some(self.parts.clock.monotonic() + self.no_room_wait);
+                    warn!(stream = self.parts.stream, %error, "no room on disk for a batch; packing waits");
+                    let now = self.parts.clock.monotonic();
+                    if now.saturating_sub(*self.no_room_since.get_or_insert(now)) >= NO_ROOM_PATIENCE {
+                        self.degrade(Part::Room, "disk_full", format!("no room for a batch: {error}"), false);
+                    }
+                    self.rewind_at = Some(now + self.no_room_wait);
                     self.no_room_wait = (self.no_room_wait * 2).min(NO_ROOM_WAIT_MAX);
                     let found_none = if self.open.is_some() { self.buffer.len() } else { self.buffer.size() };
                     self.size_with_room = Some(found_none / 2);
@@ -422,28 +434,28 @@ impl Pack {
         let wait = retry::wait(self.unread, 1.0, None);
         self.read_not_before = Some(self.parts.clock.monotonic() + wait);
         error!(stream = self.parts.stream, %error, wait_s = wait.as_secs(), "the log cannot be read; it is tried again");
-        self.degrade("unreadable", format!("the log cannot be read: {error}"), false);
+        self.degrade(Part::Log, "unreadable", format!("the log cannot be read: {error}"), false);
     }
 
     fn log_poisoned(&mut self) {
         self.is_log_poisoned = true;
         let why = self.parts.log.usage().poisoned.unwrap_or_default();
-        self.degrade("poisoned", format!("the log takes no records before a restart: {why}"), true);
+        self.degrade(Part::Log, "poisoned", format!("the log takes no records before a restart: {why}"), true);
     }
 
-    fn degrade(&self, code: &'static str, message: String, is_final: bool) {
-        let since = match self.parts.health.of(Part::Log) {
+    fn degrade(&self, part: Part, code: &'static str, message: String, is_final: bool) {
+        let since = match self.parts.health.of(part) {
             State::Degraded(ailment) if ailment.is_final => return,
             State::Degraded(ailment) => ailment.since,
             State::Healthy | State::Failed(_) => self.parts.clock.now(),
         };
-        self.parts.health.report(Part::Log, State::Degraded(Ailment { since, code, message, is_final }));
+        self.parts.health.report(part, State::Degraded(Ailment { since, code, message, is_final }));
     }
 
     async fn lost(&mut self, lost: Lost) -> Result<(), LaneError> {
         let open: Vec<Span> = self.parts.sealed.missing(lost.span).collect();
         for span in open {
-            error!(records = %span, why = lost.why, "records are lost: the log cannot be read there");
+            error!(stream = self.parts.stream, records = %span, why = lost.why, "records are lost: the log cannot be read there");
             self.parts.counters.records_lost.add(span.count());
             self.parts.sealed.insert(span);
             self.tell(Packed::Lost(Lost { span, why: lost.why.clone() })).await?;

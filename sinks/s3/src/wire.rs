@@ -80,7 +80,9 @@ impl Answer {
     pub(crate) fn judge(&self) -> Judgement {
         match (self.status, self.code.as_deref()) {
             (200..=299, _) if self.has_etag => Judgement::Stored,
-            (412, _) => Judgement::Present(self.fault(FaultCode::Conflict)),
+            // The code and not the status: a gateway on the way may answer 412 to whatever it likes, and a completion that began
+            // with 200 says it in its document.
+            (_, Some("PreconditionFailed")) => Judgement::Present(self.fault(FaultCode::Conflict)),
             (_, Some("EntityTooLarge")) => Judgement::Never(self.fault(FaultCode::TooLarge)),
             (_, Some("KeyTooLongError" | "KeyTooLong" | "InvalidObjectName" | "XMinioInvalidObjectName")) => {
                 Judgement::Never(self.fault(FaultCode::Invalid))

@@ -2,7 +2,7 @@
 //!
 //! | entry        | must be durable before |
 //! |--------------|------------------------|
-//! | `Sealed`     | any other entry of the batch, so before its first byte is sent |
+//! | `Sealed`     | any other entry of the batch; its file names its records too, so it may be sent before |
 //! | `Answered`   | the next attempt |
 //! | `Redirected` | the first byte sent to the dead-letter store |
 //! | `Settled`    | the batch's file is unlinked |

@@ -72,6 +72,7 @@ fn read_header(file: &dyn File, file_bytes: u64, batch: BatchId) -> io::Result<R
     }
     let head = match Head::decode(&head) {
         Ok(head) => head,
+        Err(Damage::Version(version)) => return other_version(file, file_bytes, head, version).map(Err),
         Err(damage) => return Ok(Err(damage)),
     };
     let Some(bytes) = read_part(file, head.header_at(), as_u64(head.header_bytes), file_bytes)? else {
@@ -82,6 +83,18 @@ fn read_header(file: &dyn File, file_bytes: u64, batch: BatchId) -> io::Result<R
             if header.batch == batch { Ok((head, header)) } else { Err(Damage::Name) }
         },
     ))
+}
+
+/// Tells a flipped bit from a file that another version of this program wrote. The latter is whole, and whoever took it for
+/// damage would lose what it holds or deliver it twice: it is an error of reading, [`io::ErrorKind::Unsupported`].
+fn other_version(file: &dyn File, file_bytes: u64, head: [u8; HEAD_BYTES], version: u32) -> io::Result<Damage> {
+    if let Ok(head) = Head::decode(&Head::with_our_version(head))
+        && let Some(bytes) = read_part(file, head.header_at(), as_u64(head.header_bytes), file_bytes)?
+        && head.header(&bytes).is_ok()
+    {
+        return Ok(Damage::Head);
+    }
+    Err(io::Error::new(io::ErrorKind::Unsupported, Damage::Version(version)))
 }
 
 /// Exactly these bytes of a file that is `file_bytes` long; `None` when it does not have them. So what a file says

@@ -138,6 +138,13 @@ impl Head {
         if head.block_bytes != BLOCK_BYTES || head.body_bytes > 1 << 48 { Err(Damage::Head) } else { Ok(head) }
     }
 
+    /// A head as it would be if this version had written it.
+    pub(crate) fn with_our_version(mut bytes: [u8; HEAD_BYTES]) -> [u8; HEAD_BYTES] {
+        let version = bytes.iter_mut().skip(MAGIC.len());
+        version.zip(VERSION.to_le_bytes()).for_each(|(to, from)| *to = from);
+        bytes
+    }
+
     /// Checks and reads the header.
     pub(crate) fn header(&self, bytes: &[u8]) -> Result<Header, Damage> {
         if self.checksum(bytes) != self.crc {

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use super::testing::{body, header};
 use super::*;
+use crate::fields::crc32c;
 use crate::files::sim::{Op, SimFiles, Times};
 use crate::testing::{StillClock, share};
 
@@ -54,6 +55,27 @@ fn a_sealed_batch_is_found_again_with_its_header_and_its_bytes() {
     let (found, read) = outbox.read(header(1).batch).unwrap();
     assert_eq!(found, header(1));
     assert_eq!(read.read(0, usize::MAX).unwrap(), body(1, 700_000).concat());
+}
+
+#[test]
+fn a_batch_of_another_version_is_no_damage_and_refuses_the_open() {
+    let files = SimFiles::new(1);
+    drop(sealed(&files, 1, 10_000));
+    let (version, crc) = (8..12, 28..32);
+    let whole = files.bytes(&path(1));
+    files.damage(&path(1), |bytes| bytes[version.start] ^= 1 << 4);
+    assert!(matches!(&open(&files).1[..], [Found::Damaged { .. }]), "a flipped bit");
+    files.damage(&path(1), |bytes| {
+        let header_bytes = u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
+        bytes[version].copy_from_slice(&7_u32.to_le_bytes());
+        let sum = crc32c([&bytes[..crc.start], &bytes[bytes.len() - header_bytes..]]);
+        bytes[crc].copy_from_slice(&sum.to_le_bytes());
+    });
+    let opened = Outbox::open(Path::new(DIR), Arc::new(files.clone()), StillClock::shared(), share(ByteSize::mib(64)));
+    let error = opened.unwrap_err();
+    assert!(!error.is_poison() && error.to_string().contains("version 7 of the format is not known"), "{error}");
+    files.damage(&path(1), |bytes| *bytes = whole);
+    assert_eq!(batches(&open(&files).1), [header(1).batch], "the version that wrote it has all of it");
 }
 
 #[test]

@@ -61,6 +61,10 @@ fn an_upload_is_stored_only_where_a_version_is_named() {
     assert_eq!(stored.judge(), Judgement::Stored);
     assert!(matches!(Answer { has_etag: false, ..stored }.judge(), Judgement::Again(_)), "some other server answered");
     assert!(matches!(answer(412, "PreconditionFailed").judge(), Judgement::Present(_)));
+    assert!(matches!(answer(412, "Other").judge(), Judgement::Again(_)), "a gateway's answer, not the store's");
+    assert!(matches!(Answer { status: 412, ..Answer::default() }.judge(), Judgement::Again(_)));
+    let began_with_200 = Answer { code: Some("PreconditionFailed".to_owned()), status: 200, ..Answer::default() };
+    assert!(matches!(began_with_200.judge(), Judgement::Present(_)));
     assert!(matches!(answer(501, "NotImplemented").judge(), Judgement::NotImplemented(_)));
 }
 
