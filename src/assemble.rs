@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hydrant_core::secret::Secrets;
-use hydrant_core::{ByteSize, ObjectSink};
+use hydrant_core::{ByteSize, ObjectSink, PieceSink, Sink};
 use hydrant_sinks::Encryption;
 use hydrant_storage::catalog::{DataDir, Declaration, StreamEntry, Undeclared};
 use hydrant_storage::crash::{self, Point};
@@ -24,22 +24,28 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::config::spec::{SinkSpec, Spec, StoreSpec, StreamSpec};
+use crate::config::spec::{PiecesSpec, SinkSpec, Spec, StoreSpec, StreamSpec};
 use crate::stream::Edges;
 use crate::stream::budget::Budget;
 use crate::stream::lane::{Lane, OpenLane};
 use crate::streams::{Identity, LiveStream, Streams};
 
-/// How a declared store becomes something to place objects in. A seam: a simulation has stores of its own.
-pub trait Stores {
-    /// Makes the sink that places objects there, encrypted like this. Never connects.
+/// How what was declared becomes something to send to. A seam: a simulation has destinations of its own.
+pub trait Destinations {
+    /// Makes the sink that places objects in a store, encrypted like this. Never connects.
     ///
     /// # Errors
     /// A sentence for the operator.
-    fn build(&self, store: &StoreSpec, encryption: &Encryption) -> Result<Arc<dyn ObjectSink>, String>;
+    fn store(&self, store: &StoreSpec, encryption: &Encryption) -> Result<Arc<dyn ObjectSink>, String>;
+
+    /// Makes the sink that takes separate pieces. Never connects.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    fn service(&self, service: &PiecesSpec) -> Result<Arc<dyn PieceSink>, String>;
 }
 
-/// The stores as they were declared. Streams that place objects alike share a sink: its connections, its credentials,
+/// The destinations as they were declared. Streams that place objects alike share a sink: its connections, its credentials,
 /// its certificate authorities, which take a quarter of a MiB. With hundreds of streams that is most of what they hold.
 pub struct Declared<'a> {
     secrets: &'a dyn Secrets,
@@ -59,8 +65,8 @@ impl<'a> Declared<'a> {
     }
 }
 
-impl Stores for Declared<'_> {
-    fn build(&self, store: &StoreSpec, encryption: &Encryption) -> Result<Arc<dyn ObjectSink>, String> {
+impl Destinations for Declared<'_> {
+    fn store(&self, store: &StoreSpec, encryption: &Encryption) -> Result<Arc<dyn ObjectSink>, String> {
         let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
         let is_same = |it: &&Built| it.store == store.name && it.encryption == *encryption;
         if let Some(Built { sink, .. }) = built.iter().find(is_same) {
@@ -70,6 +76,11 @@ impl Stores for Declared<'_> {
         let (store, encryption) = (store.name.clone(), encryption.clone());
         built.push(Built { store, encryption, sink: Arc::clone(&sink) });
         Ok(sink)
+    }
+
+    fn service(&self, service: &PiecesSpec) -> Result<Arc<dyn PieceSink>, String> {
+        let sink = service.config.build(self.secrets)?;
+        sink.ok_or_else(|| format!("a sink of kind `{}` takes no separate pieces", service.kind))
     }
 }
 
@@ -112,7 +123,12 @@ pub enum StartError {
 ///
 /// # Errors
 /// See [`StartError`]. What was opened is closed again; nothing on disk is worse than before.
-pub fn assemble(spec: &Spec, mut data: DataDir, edges: &Edges, stores: &dyn Stores) -> Result<Node, StartError> {
+pub fn assemble(
+    spec: &Spec,
+    mut data: DataDir,
+    edges: &Edges,
+    destinations: &dyn Destinations,
+) -> Result<Node, StartError> {
     let server = &spec.server;
     crash::reach(Point::OpenLocked);
     let space = Space::new(server.disk);
@@ -127,7 +143,7 @@ pub fn assemble(spec: &Spec, mut data: DataDir, edges: &Edges, stores: &dyn Stor
             server.disk_per_stream,
             server.grace,
             edges,
-            stores,
+            destinations,
             &mut data,
             &space,
             &budget,
@@ -228,17 +244,17 @@ fn open_stream(
     disk: ByteSize,
     grace: Duration,
     edges: &Edges,
-    stores: &dyn Stores,
+    destinations: &dyn Destinations,
     data: &mut DataDir,
     space: &Arc<Space>,
     budget: &Arc<Budget>,
     committers: &Committers,
 ) -> Result<Ready, String> {
-    let SinkSpec::Objects(objects) = &spec.sink else {
-        return Err(format!("sinks of kind `{}` do not deliver yet", spec.sink.kind()));
+    let primary = match &spec.sink {
+        SinkSpec::Objects(objects) => Sink::Objects(destinations.store(&objects.store, &objects.encryption)?),
+        SinkSpec::Pieces(service) => Sink::Pieces(destinations.service(service)?),
     };
-    let primary = stores.build(&objects.store, &objects.encryption)?;
-    let dead_letter = stores.build(&spec.dead_letter.store, &Encryption::StoreDefault)?;
+    let dead_letter = destinations.store(&spec.dead_letter.store, &Encryption::StoreDefault)?;
     let (entry, dir) = declare(spec, edges, data)?;
     let share = space.share(disk);
     let spec = Arc::new(spec.clone());
@@ -323,7 +339,7 @@ mod tests {
         let declared = Declared::new(&LocalSecrets);
         let build = |name: &str, encryption: Encryption| {
             let config = serde_json::from_value(json!({ "file": { "path": "/nowhere" } })).unwrap();
-            declared.build(&StoreSpec { name: name.to_owned(), config }, &encryption).unwrap()
+            declared.store(&StoreSpec { name: name.to_owned(), config }, &encryption).unwrap()
         };
         let first = build("a", Encryption::StoreDefault);
         assert!(Arc::ptr_eq(&first, &build("a", Encryption::StoreDefault)));

@@ -112,9 +112,12 @@ const COUNTERS: [(&str, &str, Option<Unit>, Read<u64>); 10] = [
 ];
 
 /// Levels per stream: name, help, unit, reading.
-const GAUGES: [(&str, &str, Option<Unit>, Read<u64>); 6] = [
+const GAUGES: [(&str, &str, Option<Unit>, Read<u64>); 7] = [
     ("stream_records_waiting", "Records acknowledged and not settled", None, LiveStream::waiting),
     ("stream_batches_waiting", "Batches in the outbox", None, |s| s.counters().batches_waiting.get()),
+    ("stream_letters_waiting", "Records that were refused and are to be sealed as dead letters", None, |s| {
+        s.counters().letters_waiting.get()
+    }),
     ("stream_log", "Bytes of the log on disk", Some(Unit::Bytes), |s| s.log().usage().bytes),
     ("stream_disk", "Bytes of log, outbox and ledger on disk", Some(Unit::Bytes), |s| s.share().used()),
     (

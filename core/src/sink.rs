@@ -25,8 +25,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::batch::{Batch, Object};
-use crate::{ByteSize, Fault, Timestamp};
+use crate::batch::{Batch, BatchId, Object};
+use crate::{ByteSize, Fault, Piece, Timestamp};
 
 /// What a destination says of a whole, or of one piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,8 @@ pub trait PieceSink: Send + Sync {
     fn destination(&self) -> String;
 
     /// Turns the pieces into the request's bytes. Pure and CPU-bound: it runs on the pool, once per attempt, and
-    /// gives the same bytes for the same batch. May refuse pieces that can never be sent.
+    /// gives the same bytes for the same batch. May refuse pieces that can never be sent: nothing is sent then, and the
+    /// next attempt comes without them.
     fn encode(&self, batch: &Batch) -> Encoded;
 
     /// Makes one attempt to deliver what [`encode`](Self::encode) made of this batch. Cancel safe: see promise 4.
@@ -86,6 +87,35 @@ pub trait PieceSink: Send + Sync {
     /// know batches again may go. To be called as batches are settled, with the `sealed_at` of the oldest that is still
     /// owed; nothing is lost where it is not.
     fn forget_sealed_before(&self, _moment: Timestamp) {}
+
+    /// What the service calls records that this kind of destination did not take: a part of the names of dead letters,
+    /// such as `http-endpoint-failed`. Lower-case letters, digits, `-` and `_`; at most
+    /// [`ERROR_TYPE_BYTES_MAX`] of them.
+    fn error_type(&self) -> &'static str {
+        "delivery-failed"
+    }
+
+    /// What the destination knows a piece by (document id, index, table), for its dead letter: members that the
+    /// service's error record has for this kind of destination. The same for the same piece at any time.
+    fn known_as(&self, _piece: Sent<'_>) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+}
+
+/// Longest [`error_type`](PieceSink::error_type): object names have a limit, and prefixes are checked with it.
+pub const ERROR_TYPE_BYTES_MAX: usize = 40;
+
+/// A piece and what it is sent with, as [`PieceSink::known_as`] is told of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    /// The batch.
+    pub batch: BatchId,
+    /// When the batch was sealed.
+    pub sealed_at: Timestamp,
+    /// Which of the batch's pieces it is.
+    pub ordinal: u32,
+    /// The piece.
+    pub piece: &'a Piece,
 }
 
 /// A request as [`PieceSink::encode`] made it.
@@ -102,7 +132,8 @@ pub struct Encoded {
 pub enum Report {
     /// The same verdict for all of them.
     All(Verdict),
-    /// One verdict for each, ascending by ordinal, none missing.
+    /// One verdict for each, ascending by ordinal, none missing. Where a sink gets that wrong, the pieces without a
+    /// verdict, or with several, count as not known to be stored.
     Each(Vec<(u32, Verdict)>),
 }
 
@@ -113,4 +144,22 @@ pub enum Sink {
     Objects(Arc<dyn ObjectSink>),
     /// Takes separate pieces.
     Pieces(Arc<dyn PieceSink>),
+}
+
+impl Sink {
+    /// What it can take.
+    pub fn limits(&self) -> Limits {
+        match self {
+            Self::Objects(sink) => sink.limits(),
+            Self::Pieces(sink) => sink.limits(),
+        }
+    }
+
+    /// Where it sends to, for logs and batch headers. No credentials.
+    pub fn destination(&self) -> String {
+        match self {
+            Self::Objects(sink) => sink.destination(),
+            Self::Pieces(sink) => sink.destination(),
+        }
+    }
 }

@@ -12,7 +12,7 @@ pub use hydrant_core::delimiter::Delimiter;
 use hydrant_core::secret::{Secret, SecretRef};
 use hydrant_sinks::{Encryption, SinkConfig, StoreConfig};
 
-use crate::encode::name::{ErrorPrefix, Prefix};
+use crate::encode::name::{ErrorPrefix, ErrorType, Prefix};
 
 /// Everything that was declared.
 #[derive(Clone, Debug)]
@@ -144,6 +144,8 @@ pub struct PiecesSpec {
     pub kind: &'static str,
     /// What was declared of it.
     pub config: SinkConfig,
+    /// What the names of its dead letters call them.
+    pub error_type: ErrorType,
 }
 
 /// How records become objects.

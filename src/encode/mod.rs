@@ -8,6 +8,8 @@
 //!   prefix + moment + batch id ── name ──> object key
 //! ```
 //!
+//! A dead letter is a line of its own kind: see [`letter`].
+//!
 //! Nothing here knows a store, a clock or a configuration file.
 
 pub mod name;
@@ -21,5 +23,7 @@ mod rows;
 mod zstd;
 
 pub mod decode;
+
+pub mod letter;
 
 pub use pattern::PatternError;

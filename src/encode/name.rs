@@ -44,6 +44,8 @@ pub enum ErrorType {
     /// The destination did not take the object. The service drops such data and so has no word for it; ours
     /// follows its pattern.
     DeliveryFailed,
+    /// The destination refused them one by one. The word is the sink's.
+    Refused(&'static str),
 }
 
 impl ErrorType {
@@ -52,6 +54,7 @@ impl ErrorType {
         match self {
             Self::ProcessingFailed => "processing-failed",
             Self::DeliveryFailed => "delivery-failed",
+            Self::Refused(word) => word,
         }
     }
 }
@@ -108,9 +111,18 @@ impl ErrorPrefix {
             return Err(PrefixError::ErrorTypeMissing);
         }
         for error_type in [ErrorType::ProcessingFailed, ErrorType::DeliveryFailed] {
-            check(Field::ErrorPrefix, |moment| error_prefix.evaluate(error_type, moment))?;
+            error_prefix.check(error_type)?;
         }
         Ok(error_prefix)
+    }
+
+    /// Checks that the keys of dead letters of this type fit every store. Those that every stream may have were checked
+    /// when it was parsed.
+    ///
+    /// # Errors
+    /// See [`PrefixError`].
+    pub fn check(&self, error_type: ErrorType) -> Result<(), PrefixError> {
+        check(Field::ErrorPrefix, |moment| self.evaluate(error_type, moment))
     }
 
     /// Reads the error prefix of a stream whose data objects have this prefix, in the same store.

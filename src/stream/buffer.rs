@@ -1,8 +1,8 @@
 //! Buffer: the open batch of a route. Pure; takes the time as an argument.
 //!
-//! In: records in log order. Out: the bytes of one object before compression, with what names them: which records,
-//! how many, when the oldest arrived. Never splits a record, and is never larger than its size hint unless a single
-//! record is.
+//! In: records in log order. Out: the bytes of one object before compression, or pieces as a batch file has them, with what
+//! names them: which records, how many, when the oldest arrived. Never splits a record, and is never larger than its size
+//! hint unless a single record is.
 //!
 //! Objects up to [`WHOLE_BYTES_MAX`] are held until they are sealed. Of larger ones the bytes are handed over a
 //! unit at a time, to be compressed while the next come in.
@@ -11,8 +11,9 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hydrant_core::{ByteSize, Position, Span, Timestamp};
+use hydrant_core::{ByteSize, PartitionKeys, PieceId, Position, Span, Timestamp};
 use hydrant_storage::log::Frame;
+use hydrant_storage::outbox::pieces;
 
 use crate::blocks::Chain;
 use crate::config::spec::{Delimiter, Hints};
@@ -22,18 +23,42 @@ use crate::encode::compress::{UNIT_BYTES, WHOLE_BYTES_MAX};
 #[derive(Debug)]
 pub struct Buffer {
     hints: Hints,
-    delimiter: Delimiter,
+    form: Form,
     data: Chain,
     held: Held,
     due: Option<Duration>,
+    /// Room for what stands before a piece.
+    head: Vec<u8>,
+}
+
+/// How records lie in a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As one object: one after the other, with this behind each.
+    Object(Delimiter),
+    /// As separate pieces.
+    Pieces {
+        /// At most so many.
+        most: u64,
+    },
+}
+
+impl Form {
+    const fn delimiter(self) -> Delimiter {
+        match self {
+            Self::Object(delimiter) => delimiter,
+            Self::Pieces { .. } => Delimiter::None,
+        }
+    }
 }
 
 /// What a buffer holds, and what is sealed of it.
 #[derive(Debug, Default)]
 pub struct Held {
-    /// Payloads one after the other, each with the delimiter behind it, but for the units that were handed over.
+    /// Payloads one after the other, each with the delimiter behind it or its head before it, but for the units that were
+    /// handed over.
     pub data: Vec<Bytes>,
-    /// How many bytes those are, with the units.
+    /// How many bytes those are, with the units, without heads.
     pub raw_bytes: u64,
     /// Which records: ascending, apart from each other, not empty.
     pub spans: Vec<Span>,
@@ -88,8 +113,8 @@ pub struct Now {
 
 impl Buffer {
     /// An empty buffer whose bytes lie in `data`, which is empty.
-    pub fn new(hints: Hints, delimiter: Delimiter, data: Chain) -> Self {
-        Self { hints, delimiter, data, held: Held::default(), due: None }
+    pub fn new(hints: Hints, form: Form, data: Chain) -> Self {
+        Self { hints, form, data, held: Held::default(), due: None, head: Vec::with_capacity(pieces::HEAD_BYTES_MAX) }
     }
 
     /// Whether it holds nothing.
@@ -100,6 +125,16 @@ impl Buffer {
     /// Bytes of all its records, with the units that were handed over.
     pub fn len(&self) -> u64 {
         self.held.raw_bytes
+    }
+
+    /// Whether it takes no more, whatever comes.
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.size() || self.holds_most(self.held.records)
+    }
+
+    /// Whether that is as many records as may lie in a batch.
+    fn holds_most(&self, records: u64) -> bool {
+        matches!(self.form, Form::Pieces { most } if records >= most)
     }
 
     /// How large an object may become.
@@ -142,32 +177,45 @@ impl Buffer {
     pub fn push(&mut self, frame: &Frame, range: Range<usize>, now: Now) -> usize {
         let length_of = |index| frame.length(index) as usize;
         let begin: usize = (0..range.start).map(length_of).sum();
-        let delimiter = self.delimiter.as_bytes();
+        let delimiter = self.form.delimiter().as_bytes();
+        let is_bare = self.form == Form::Object(Delimiter::None); // then all are copied at once
         let mut end = begin;
         let mut taken = 0;
         for index in range.clone() {
             let length = length_of(index);
-            let waiting = if delimiter.is_empty() { end - begin } else { 0 };
+            let waiting = if is_bare { end - begin } else { 0 };
             let grown = self.held.raw_bytes + (waiting + length + delimiter.len()) as u64;
             let is_first = self.is_empty() && taken == 0;
             let is_unit_full = self.is_in_units() && self.data.len() + waiting >= UNIT_BYTES;
-            if is_unit_full || (grown > self.hints.size.get() && !is_first) {
+            let is_full = grown > self.hints.size.get() || self.holds_most(self.held.records + taken as u64);
+            if is_unit_full || (is_full && !is_first) {
                 break;
             }
-            if !delimiter.is_empty() {
+            if !is_bare {
+                self.add_head(frame, index, length);
                 self.add(&frame.data[end..end + length]);
                 self.add(delimiter);
             }
             end += length;
             taken += 1;
         }
-        if delimiter.is_empty() {
+        if is_bare {
             self.add(&frame.data[begin..end]);
         }
         if taken > 0 {
             self.note(frame, Span::new(frame.first.plus(range.start as u64), taken as u64), now);
         }
         taken
+    }
+
+    /// Adds what stands before a record that is to be a piece.
+    fn add_head(&mut self, frame: &Frame, index: usize, length: usize) {
+        if let Form::Pieces { .. } = self.form {
+            let id = PieceId::whole(frame.first.plus(index as u64));
+            self.head.clear();
+            pieces::put_head(&mut self.head, id, frame.arrived_at, &PartitionKeys::default(), length);
+            self.data.extend(&self.head);
+        }
     }
 
     fn add(&mut self, bytes: &[u8]) {
@@ -228,7 +276,7 @@ mod tests {
 
     fn buffer(size: u64, delimiter: Delimiter) -> Buffer {
         let hints = Hints { size: ByteSize::bytes(size), interval: Duration::from_mins(1) };
-        Buffer::new(hints, delimiter, Blocks::new(ByteSize::mib(1)).chain())
+        Buffer::new(hints, Form::Object(delimiter), Blocks::new(ByteSize::mib(1)).chain())
     }
 
     fn span(first: u64, end: u64) -> Span {
@@ -329,6 +377,23 @@ mod tests {
             assert_eq!((held.records, held.spans, held.raw_bytes), (6, vec![span(1, 7)], unit / 2 * 3));
             assert_eq!(held.data.concat().len() as u64, unit / 2);
         }
+    }
+
+    #[test]
+    fn pieces_keep_their_names_and_are_counted_without_their_heads() {
+        let hints = Hints { size: ByteSize::bytes(10), interval: Duration::from_mins(1) };
+        let mut buffer = Buffer::new(hints, Form::Pieces { most: 3 }, Blocks::new(ByteSize::mib(1)).chain());
+        let frame = frame(7, 100_000, &[b"abc", b"", b"d", b"e"]);
+        assert_eq!(buffer.push(&frame, 1..4, NOW), 3);
+        assert!(buffer.is_full(), "three are as many as may be");
+        assert_eq!(buffer.push(&frame, 0..1, NOW), 0);
+        let held = buffer.take();
+        assert_eq!((held.raw_bytes, held.records, held.spans), (2, 3, vec![span(8, 11)]));
+        let read = pieces::read(&held.data.concat().into()).unwrap();
+        let read: Vec<_> = read.iter().map(|piece| (piece.id.position.get(), piece.data.as_ref())).collect();
+        assert_eq!(read, [(8, b"".as_ref()), (9, b"d"), (10, b"e")]);
+        assert_eq!(buffer.push(&frame, 0..4, NOW), 3, "10 bytes would hold all four");
+        assert_eq!(buffer.take().raw_bytes, 4);
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub struct Counters {
     pub records_lost: Count,
     /// Batches waiting in the outbox.
     pub batches_waiting: Level,
+    /// Refused records that lie in no batch of dead letters yet.
+    pub letters_waiting: Level,
     /// When the oldest record in the outbox was accepted, in milliseconds since the epoch; 0 if it is empty.
     pub oldest_sealed_ms: Level,
     /// When the oldest record in an open buffer was accepted, in the same way.

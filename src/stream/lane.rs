@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hydrant_core::{BatchId, ObjectSink, Position};
+use hydrant_core::{BatchId, ObjectSink, Position, Sink};
 use hydrant_storage::crash::{self, Point};
 use hydrant_storage::ledger::{Checkpoint, DamagedBatch, Entry, GivenBack, Ledger, Recovery};
 use hydrant_storage::log::Log;
-use hydrant_storage::outbox::Outbox;
+use hydrant_storage::outbox::{Outbox, SinkMark, Summary};
 use hydrant_storage::space::Share;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 
 use super::again::Again;
 use super::budget::Account;
+use super::buffer::Form;
 use super::counters::Counters;
 use super::deliver::{self, Deliver, Found, Start};
 use super::health::{Places, Ward};
@@ -44,8 +45,8 @@ pub struct Lane {
     pub version: u64,
     /// The stream's folder.
     pub dir: PathBuf,
-    /// The store of its data.
-    pub primary: Arc<dyn ObjectSink>,
+    /// Where its data go.
+    pub primary: Sink,
     /// The store of its dead letters.
     pub dead_letter: Arc<dyn ObjectSink>,
     /// Its share of the disk.
@@ -78,6 +79,8 @@ pub struct OpenLane {
     /// The ledger's state with the batches that it has not heard of.
     state: Checkpoint,
     found: Vec<Found>,
+    /// What the ledger's file is yet to hear, before anything else.
+    unheard: Vec<Entry>,
     floor: Position,
     /// Records that are lost with damaged batches.
     lost: u64,
@@ -108,11 +111,7 @@ impl OpenLane {
             state.unlinked(batch);
         }
         let mut found: Vec<Found> = owed.into_iter().map(|summary| Found { summary, is_recorded: true }).collect();
-        for summary in adopted {
-            let sealed = Entry::Sealed { batch: summary.batch, pieces: summary.pieces.clone() };
-            state.apply(&sealed)?;
-            found.push(Found { summary, is_recorded: false });
-        }
+        let mut unheard = adopt(&mut state, adopted, &mut found)?;
         let mut lost = 0;
         if !damaged.is_empty() {
             // First the files: one that lies there and that the ledger does not owe is adopted by the next start.
@@ -125,11 +124,12 @@ impl OpenLane {
             for found in &mut found {
                 found.is_recorded = true;
             }
+            unheard.clear();
         }
         found.sort_by_key(|found| (found.summary.pieces.hull().first, found.summary.batch));
         crash::reach(Point::OpenRecovered);
         let floor = highest.plus(1).max(state.forget);
-        Ok(Self { outbox, ledger, state, found, floor, lost })
+        Ok(Self { outbox, ledger, state, found, unheard, floor, lost })
     }
 
     /// The lowest position that the log may give to a new record.
@@ -146,6 +146,26 @@ impl OpenLane {
     pub fn owes(&self) -> bool {
         !self.found.is_empty()
     }
+}
+
+/// Takes batches on that the ledger has not heard of. The rest of recovery goes by what dead letters say of the batches that
+/// they come from, so these are known first; and if there are some, the ledger hears of all before anything else.
+fn adopt(state: &mut Checkpoint, adopted: Vec<Summary>, found: &mut Vec<Found>) -> Result<Vec<Entry>, LaneError> {
+    let (letters, data): (Vec<Summary>, Vec<Summary>) =
+        adopted.into_iter().partition(|summary| !summary.letters.is_empty());
+    let has_letters = !letters.is_empty();
+    let mut unheard = Vec::new();
+    for summary in data.into_iter().chain(letters) {
+        let (batch, pieces) = (summary.batch, summary.pieces.clone());
+        let entry = match summary.letters.clone() {
+            letters if letters.is_empty() => Entry::Sealed { batch, pieces },
+            letters => Entry::Buried { batch, pieces, letters },
+        };
+        state.apply(&entry)?;
+        found.push(Found { summary, is_recorded: has_letters });
+        unheard.extend(has_letters.then_some(entry));
+    }
+    Ok(unheard)
 }
 
 /// A batch is gone. What the log still holds of it is packed again; the rest is lost, and counted.
@@ -236,7 +256,8 @@ impl Lane {
         let (room_tx, room) = watch::channel(false);
         let pack = Pack::new(self.pack_parts(&open, log, tell, &again), room, self.drain.clone());
         let parts = self.deliver_parts(&open, log, packed, room_tx, again);
-        let deliver = Deliver::new(Start { ledger: open.ledger, state: open.state, found: open.found }, parts);
+        let OpenLane { ledger, state, found, unheard, .. } = open;
+        let deliver = Deliver::new(Start { ledger, state, found, unheard }, parts)?;
         let halt = stop.child_token();
         let packing = AbortOnDropHandle::new(tokio::spawn(pack.run(halt.clone())));
         let delivery = AbortOnDropHandle::new(tokio::spawn(deliver.run(halt.clone())));
@@ -256,14 +277,13 @@ impl Lane {
     }
 
     fn pack_parts(&self, open: &OpenLane, log: &Log, out: mpsc::Sender<Packed>, again: &Arc<Again>) -> pack::Parts {
-        let SinkSpec::Objects(objects) = &self.spec.sink else { unreachable!("no other lane is assembled") };
-        let sealer = Sealer::new(self, objects, open.outbox.clone());
+        let sealer = Sealer::new(self, open.outbox.clone());
         pack::Parts {
             log: log.clone(),
             sealed: Sealed::new(open.state.forget, open.state.sealed_above.spans()),
             account: Arc::clone(&self.account),
             hints: self.spec.hints,
-            delimiter: objects.delimiter,
+            form: self.form(),
             sealer: Arc::new(sealer),
             out,
             again: Arc::clone(again),
@@ -275,6 +295,20 @@ impl Lane {
             clock: Arc::clone(&self.edges.clock),
             pool: self.edges.pool.clone(),
         }
+    }
+
+    /// How records lie in a batch: one batch is one object, or one request.
+    fn form(&self) -> Form {
+        match &self.spec.sink {
+            SinkSpec::Objects(objects) => Form::Object(objects.delimiter),
+            SinkSpec::Pieces(_) => Form::Pieces { most: u64::from(self.primary.limits().pieces_max) },
+        }
+    }
+
+    /// What batch headers say of where they go.
+    pub(super) fn mark(&self) -> SinkMark {
+        let kind = self.spec.sink.kind().to_owned();
+        SinkMark { kind, destination: self.primary.destination(), version: self.version }
     }
 
     fn deliver_parts(
@@ -289,9 +323,12 @@ impl Lane {
             stream: self.spec.name.clone(),
             log: log.clone(),
             outbox: open.outbox.clone(),
-            primary: Arc::clone(&self.primary),
+            primary: self.primary.clone(),
             dead_letter: Arc::clone(&self.dead_letter),
-            error_prefix: self.spec.dead_letter.error_prefix.clone(),
+            mark: self.mark(),
+            letters: self.spec.dead_letter.clone(),
+            seals: Arc::clone(&self.seals),
+            drain: self.drain.clone(),
             retry_for: self.spec.retry_for,
             packed,
             again,

@@ -10,7 +10,10 @@
 //!    └─────────────────────────── forget, by the ledger ─────────────────────────┘
 //! ```
 //!
-//! `buffer`, `send`, `retry`, `ledger` are pure and hold most of the logic.
+//! What a destination refuses piece by piece comes together in `letters`, and `bury` makes a batch of it, which the same
+//! delivery loop sends to the dead-letter store.
+//!
+//! `buffer`, `answers`, `send`, `retry`, `letters`, `ledger` are pure and hold most of the logic.
 
 pub mod lane;
 
@@ -28,9 +31,15 @@ pub mod flight;
 
 pub mod again;
 
+pub mod answers;
+
 pub mod send;
 
 pub mod retry;
+
+pub mod letters;
+
+pub mod bury;
 
 pub mod ledger;
 

@@ -29,13 +29,13 @@ use tracing::{debug, error, info, warn};
 
 use super::again::Again;
 use super::budget::{Account, Grant};
-use super::buffer::{Buffer, Now, Reason};
+use super::buffer::{Buffer, Form, Now, Reason};
 use super::counters::Counters;
 use super::ledger::Sealed;
 use super::pool::{Pool, finish};
 use super::seal::{Open, Outcome, SEALS_MAX, Sealer};
 use super::{LaneError, retry, sleep_until};
-use crate::config::spec::{Delimiter, Hints};
+use crate::config::spec::Hints;
 use crate::streams::{Ailment, Health, Part, State};
 
 /// Bytes asked of the log at a time: large enough that reading costs little per record, small enough that many
@@ -75,8 +75,8 @@ pub struct Parts {
     pub account: Arc<Account>,
     /// When a buffer is sealed.
     pub hints: Hints,
-    /// What is put behind each record.
-    pub delimiter: Delimiter,
+    /// How records lie in a batch.
+    pub form: Form,
     /// Makes batch files.
     pub sealer: Arc<Sealer>,
     /// Where sealed batches are told.
@@ -232,7 +232,7 @@ impl Pack {
         if self.buffer.is_empty() || !self.may_seal() || self.rewind_at.is_some() {
             return;
         }
-        let reason = if self.buffer.len() >= self.buffer.size() {
+        let reason = if self.buffer.is_full() {
             Reason::Size
         } else if self.is_drained_into_buffer() {
             Reason::Drain
@@ -479,7 +479,7 @@ impl Pack {
 }
 
 fn empty(parts: &Parts) -> Buffer {
-    Buffer::new(parts.hints, parts.delimiter, parts.pool.blocks().chain())
+    Buffer::new(parts.hints, parts.form, parts.pool.blocks().chain())
 }
 
 /// The index of `position` in a frame that spans `span`.

@@ -14,13 +14,15 @@
 //!   baton ─────────> write ──── baton ────> write ──── baton ────> write ── seal
 //! ```
 //!
+//! A batch of separate pieces goes the same road uncompressed.
+//!
 //! A unit that fails drops the baton, and with it the draft; those behind it find it gone.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hydrant_core::compression::Compression;
-use hydrant_core::{BatchId, Clock, Entropy, Span};
+use hydrant_core::{BatchId, Clock, Entropy, Span, Timestamp};
 use hydrant_storage::outbox::{Content, Draft, Header, Outbox, SealError, SinkMark};
 use hydrant_storage::runs::Runs;
 use hydrant_storage::space::Claim;
@@ -32,7 +34,7 @@ use super::buffer::{Held, Reason};
 use super::lane::Lane;
 use super::pool::{Pool, finish};
 use crate::blocks::BLOCK_BYTES;
-use crate::config::spec::ObjectsSpec;
+use crate::config::spec::{ObjectsSpec, SinkSpec};
 use crate::encode::compress::{self, Back, Front, Made};
 use crate::encode::name::NameParts;
 
@@ -44,8 +46,8 @@ pub const SEALS_MAX: u32 = 4;
 pub struct Sealer {
     stream: String,
     version: u64,
-    objects: ObjectsSpec,
-    sink: SinkMark,
+    spec: SinkSpec,
+    mark: SinkMark,
     outbox: Outbox,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -84,14 +86,13 @@ struct Baton {
 }
 
 impl Sealer {
-    /// A sealer for the objects of a lane.
-    pub fn new(lane: &Lane, objects: &ObjectsSpec, outbox: Outbox) -> Self {
-        let destination = lane.primary.destination();
+    /// A sealer for the batches of a lane.
+    pub fn new(lane: &Lane, outbox: Outbox) -> Self {
         Self {
             stream: lane.spec.name.clone(),
             version: lane.version,
-            objects: objects.clone(),
-            sink: SinkMark { kind: objects.kind.to_owned(), destination, version: lane.version },
+            spec: lane.spec.sink.clone(),
+            mark: lane.mark(),
             outbox,
             clock: Arc::clone(&lane.edges.clock),
             entropy: Arc::clone(&lane.edges.entropy),
@@ -105,7 +106,7 @@ impl Sealer {
     /// Cancel safe: a batch file that is being written is finished, told or not. Its permit of [`SEALS_MAX`] lasts
     /// until then, so a lane that holds all of them can be opened again and will find every file.
     pub async fn seal(self: Arc<Self>, mut held: Held, grant: Grant, reason: Reason) -> Outcome {
-        let (raw, compression) = (std::mem::take(&mut held.data), self.objects.compression);
+        let (raw, compression) = (std::mem::take(&mut held.data), self.compression());
         let header = Box::new(self.header(self.draw(), &held));
         let body = finish(self.pool.compute(move |workspace| compress::whole(raw, compression, workspace))).await;
         let permit = self.permit().await;
@@ -120,7 +121,7 @@ impl Sealer {
 
     /// Begins a large batch. `grant` is an empty one for what is kept of it in memory between units.
     pub fn open(&self, grant: Grant) -> Open {
-        let (batch, compression) = (self.draw(), self.objects.compression);
+        let (batch, compression) = (self.draw(), self.compression());
         let draft = self.outbox.draft(batch, Claim::DataSeal);
         let (baton, turn) = oneshot::channel();
         // It arrives: the other end is at hand.
@@ -197,7 +198,7 @@ impl Sealer {
 
     /// Whether handing over what is buffered frees memory: not where the compression needs as much to go on with it.
     pub fn frees_by_spilling(&self, open: Option<&Open>) -> bool {
-        open.is_some() || !matches!(self.objects.compression, Compression::Zstd(_))
+        open.is_some() || !matches!(self.compression(), Compression::Zstd(_))
     }
 
     async fn permit(&self) -> Option<OwnedSemaphorePermit> {
@@ -208,8 +209,14 @@ impl Sealer {
         BatchId::from_random(self.entropy.bytes())
     }
 
+    fn compression(&self) -> Compression {
+        match &self.spec {
+            SinkSpec::Objects(objects) => objects.compression,
+            SinkSpec::Pieces(_) => Compression::None,
+        }
+    }
+
     fn header(&self, batch: BatchId, held: &Held) -> Header {
-        let compression = self.objects.compression;
         Header {
             batch,
             sealed_at: self.clock.now(),
@@ -217,19 +224,27 @@ impl Sealer {
             records: held.records,
             raw_bytes: held.raw_bytes,
             pieces: runs(&held.spans),
-            sink: self.sink.clone(),
-            content: Content::Object {
-                key: self.objects.prefix.key(&NameParts {
-                    stream: &self.stream,
-                    version: self.version,
-                    oldest_arrival: held.oldest_arrival,
-                    batch,
-                    extension: compression.extension(),
-                }),
-                content_type: CONTENT_TYPE.to_owned(),
-                content_encoding: compression.content_encoding().map(str::to_owned),
-                metadata: Vec::new(),
+            sink: self.mark.clone(),
+            content: match &self.spec {
+                SinkSpec::Objects(objects) => self.object(objects, batch, held.oldest_arrival),
+                SinkSpec::Pieces(_) => Content::Pieces,
             },
+        }
+    }
+
+    fn object(&self, objects: &ObjectsSpec, batch: BatchId, oldest_arrival: Timestamp) -> Content {
+        let compression = objects.compression;
+        Content::Object {
+            key: objects.prefix.key(&NameParts {
+                stream: &self.stream,
+                version: self.version,
+                oldest_arrival,
+                batch,
+                extension: compression.extension(),
+            }),
+            content_type: CONTENT_TYPE.to_owned(),
+            content_encoding: compression.content_encoding().map(str::to_owned),
+            metadata: Vec::new(),
         }
     }
 }

@@ -11,6 +11,15 @@
 //! | refused | turn it to the dead-letter store, for good |
 //! | retry or refused by the dead-letter store itself | wait, then again, for ever |
 //!
+//! Where each piece has its verdict, the pieces that are left when some were settled decide:
+//!
+//! | left | then |
+//! |---|---|
+//! | none | settle the batch, once those that were refused lie in a batch of dead letters |
+//! | some, and others were refused | these again, without a wait: the destination answers |
+//! | some, and `retry_for` is not over | wait with full jitter, then these again |
+//! | some, and `retry_for` is over | all of them are refused, with the last fault |
+//!
 //! A destination whose last attempt failed is *failing*: it gets one attempt at a time, in turn over its batches,
 //! until one succeeds. So a dead destination costs one request per wait, whatever the backlog.
 
@@ -19,6 +28,7 @@ use std::time::Duration;
 
 use hydrant_core::{BatchId, Fault, Verdict};
 
+use super::answers::Heard;
 use super::retry;
 use crate::config::spec::RetryFor;
 
@@ -33,6 +43,19 @@ pub enum Next {
     Redirect(Fault),
 }
 
+/// What is to be done with the pieces of a batch that an attempt left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// There are none.
+    Nothing,
+    /// Try them again now.
+    AtOnce,
+    /// Try them again when the wait is over.
+    Again(Fault),
+    /// Their time is over.
+    GivenUp(Fault),
+}
+
 /// How often a batch has failed at its destination, in this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tries {
@@ -40,6 +63,8 @@ pub struct Tries {
     pub failed: u32,
     /// When the first of them ended, by the monotonic clock.
     pub failing_since: Option<Duration>,
+    /// Whether one of them may have stored something all the same.
+    pub outcome_unknown: bool,
 }
 
 impl Tries {
@@ -53,12 +78,26 @@ impl Tries {
             }
             Verdict::Retry(fault) => {
                 self.failed += 1;
+                self.outcome_unknown |= fault.code.outcome_unknown();
                 let since = *self.failing_since.get_or_insert(now);
                 match retry_for {
                     RetryFor::AtMost(limit) if now.saturating_sub(since) >= limit => Next::Redirect(fault),
                     RetryFor::AtMost(_) | RetryFor::Forever => Next::Again(fault),
                 }
             }
+        }
+    }
+
+    /// Counts an attempt at separate pieces that ended at `now` with these answers, and says what follows for those that
+    /// it left.
+    pub fn after_answers(&mut self, heard: &Heard, now: Duration, retry_for: RetryFor) -> Rest {
+        let Some(fault) = heard.left.clone() else { return Rest::Nothing };
+        if !heard.refused.is_empty() {
+            return Rest::AtOnce;
+        }
+        match self.after(Verdict::Retry(fault.clone()), now, retry_for) {
+            Next::Redirect(fault) => Rest::GivenUp(fault),
+            Next::Again(_) | Next::Settle => Rest::Again(fault),
         }
     }
 }
@@ -124,6 +163,11 @@ impl Turns {
     /// An attempt at `batch` failed at `now` and is to be repeated. `fraction` is drawn evenly from `0.0..1.0`.
     pub fn again(&mut self, batch: BatchId, tries: Tries, fault: &Fault, now: Duration, fraction: f64) {
         self.ended(false);
+        self.wait(batch, tries, fault, now, fraction);
+    }
+
+    /// An attempt at `batch` has [`ended`](Self::ended), and another is made after a wait from `now` on.
+    pub fn wait(&mut self, batch: BatchId, tries: Tries, fault: &Fault, now: Duration, fraction: f64) {
         self.drawn += 1;
         self.waiting.insert((now + retry::wait(tries.failed, fraction, fault.retry_after), self.drawn), batch);
     }
@@ -158,6 +202,11 @@ impl Turns {
     /// Since when it has been failing, by the monotonic clock.
     pub fn failing_since(&self) -> Option<Duration> {
         self.failing_since
+    }
+
+    /// Whether nothing waits and nothing flies.
+    pub fn is_idle(&self) -> bool {
+        self.ready.is_empty() && self.waiting.is_empty() && self.in_flight == 0
     }
 
     /// Whether a batch sealed now could be sent at once.
@@ -212,6 +261,21 @@ mod tests {
             Tries::default().after(Verdict::Refused(fault()), at(0), RetryFor::Forever),
             Next::Redirect(fault())
         );
+    }
+
+    #[test]
+    fn pieces_that_are_left_wait_unless_others_were_refused() {
+        let left = Heard { left: Some(fault()), ..Heard::default() };
+        let refused = Heard { refused: [(3, fault())].into(), ..left.clone() };
+        let mut tries = Tries::default();
+        let retry_for = RetryFor::AtMost(MINUTE);
+        assert_eq!(tries.after_answers(&Heard::default(), at(0), retry_for), Rest::Nothing);
+        assert_eq!(tries.after_answers(&refused, at(0), retry_for), Rest::AtOnce);
+        assert_eq!(tries, Tries::default(), "the destination does not fail");
+        assert_eq!(tries.after_answers(&left, at(100), retry_for), Rest::Again(fault()));
+        assert_eq!(tries.after_answers(&refused, at(200), retry_for), Rest::AtOnce);
+        assert_eq!(tries.after_answers(&left, at(160), retry_for), Rest::GivenUp(fault()));
+        assert_eq!((tries.failed, tries.outcome_unknown), (2, true));
     }
 
     #[test]

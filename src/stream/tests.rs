@@ -2,6 +2,7 @@
 
 mod disk;
 mod large;
+mod pieces;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -12,7 +13,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hydrant_core::compression::Compression;
-use hydrant_core::{ByteSize, Clock, Entropy, Fault, FaultCode, Limits, Object, ObjectSink, Timestamp, Verdict};
+use hydrant_core::{
+    ByteSize, Clock, Entropy, Fault, FaultCode, Limits, Object, ObjectSink, PieceSink, Sink, Timestamp, Verdict,
+};
 use hydrant_storage::buffers::Buffers;
 use hydrant_storage::files::Files;
 use hydrant_storage::files::real::RealFiles;
@@ -25,8 +28,10 @@ use super::budget::Budget;
 use super::lane::{Lane, OpenLane};
 use super::pool::Pool;
 use crate::blocks::Blocks;
-use crate::config::spec::{DeadLetterSpec, Delimiter, Hints, ObjectsSpec, RetryFor, SinkSpec, StoreSpec, StreamSpec};
-use crate::encode::name::{ErrorPrefix, Prefix};
+use crate::config::spec::{
+    DeadLetterSpec, Delimiter, Hints, ObjectsSpec, PiecesSpec, RetryFor, SinkSpec, StoreSpec, StreamSpec,
+};
+use crate::encode::name::{ErrorPrefix, ErrorType, Prefix};
 use crate::streams::{Identity, LiveStream, State};
 
 /// Time as the paused runtime has it.
@@ -169,7 +174,10 @@ struct Setup {
     hints: Hints,
     retry_for: RetryFor,
     primary: Arc<Store>,
+    /// Takes separate pieces, instead of the store.
+    service: Option<Arc<dyn PieceSink>>,
     dead_letter: Arc<Store>,
+    letter_hints: Hints,
     compression: Compression,
     memory: ByteSize,
     disk: ByteSize,
@@ -186,7 +194,9 @@ impl Setup {
             hints,
             retry_for: RetryFor::Forever,
             primary,
+            service: None,
             dead_letter: Store::good(),
+            letter_hints: hints,
             compression: Compression::None,
             memory: ByteSize::mib(64),
             disk: ByteSize::gib(1),
@@ -201,22 +211,30 @@ impl Setup {
             name: "store".to_owned(),
             config: serde_json::from_str(r#"{"file":{"path":"unused"}}"#).unwrap(),
         };
+        let objects = SinkSpec::Objects(ObjectsSpec {
+            kind: "file",
+            store: store.clone(),
+            prefix: Prefix::parse("").unwrap(),
+            compression: self.compression,
+            delimiter: Delimiter::Newline,
+            encryption: hydrant_sinks::Encryption::StoreDefault,
+        });
+        let service = self.service.as_ref().map(|service| {
+            SinkSpec::Pieces(PiecesSpec {
+                kind: "test",
+                config: serde_json::from_str(r#"{"file":{"store":"unused"}}"#).unwrap(),
+                error_type: ErrorType::Refused(service.error_type()),
+            })
+        });
         StreamSpec {
             name: "web".to_owned(),
             hints: self.hints,
             retry_for: self.retry_for,
-            sink: SinkSpec::Objects(ObjectsSpec {
-                kind: "file",
-                store: store.clone(),
-                prefix: Prefix::parse("").unwrap(),
-                compression: self.compression,
-                delimiter: Delimiter::Newline,
-                encryption: hydrant_sinks::Encryption::StoreDefault,
-            }),
+            sink: service.unwrap_or(objects),
             dead_letter: DeadLetterSpec {
                 store,
                 error_prefix: ErrorPrefix::parse("errors/").unwrap(),
-                hints: self.hints,
+                hints: self.letter_hints,
             },
             definition: String::new(),
         }
@@ -260,7 +278,10 @@ impl Setup {
             spec: Arc::clone(stream.spec()),
             version: 1,
             dir: dir.to_owned(),
-            primary: Arc::clone(&self.primary) as _,
+            primary: match &self.service {
+                Some(service) => Sink::Pieces(Arc::clone(service)),
+                None => Sink::Objects(Arc::clone(&self.primary) as _),
+            },
             dead_letter: Arc::clone(&self.dead_letter) as _,
             share,
             account: Arc::new(Budget::new(self.memory).account()),

@@ -23,6 +23,8 @@ pub mod ledger;
 
 pub mod runs;
 
+pub mod ordinals;
+
 pub mod space;
 
 pub mod buffers;

@@ -173,6 +173,18 @@ impl Runs {
             .flat_map(|run| (run.first..run.end).map(|sub| PieceId { position: run.position, sub, of: run.of }))
     }
 
+    /// All pieces in the order of their names, which is that of the pieces in a batch.
+    pub fn in_order(&self) -> impl Iterator<Item = PieceId> {
+        let whole = self.spans().flat_map(|run| run.first.get()..run.end.get());
+        let mut whole = whole.map(|position| PieceId::whole(Position::new(position))).peekable();
+        let mut shares = self.shares().peekable();
+        std::iter::from_fn(move || match (whole.peek(), shares.peek()) {
+            (Some(piece), Some(share)) if share < piece => shares.next(),
+            (Some(_), _) => whole.next(),
+            (None, _) => shares.next(),
+        })
+    }
+
     /// How many pieces it has.
     pub fn len(&self) -> u64 {
         let whole: u64 = self.whole.iter().map(|run| run.count()).sum();

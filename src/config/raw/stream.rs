@@ -14,7 +14,7 @@ use super::super::defaults;
 use super::super::definition::Definition;
 use super::super::spec::{DeadLetterSpec, Hints, ObjectsSpec, PiecesSpec, RetryFor, SinkSpec, StoreSpec, StreamSpec};
 use super::{Stores, check_name};
-use crate::encode::name::{ErrorPrefix, Prefix, PrefixError};
+use crate::encode::name::{ErrorPrefix, ErrorType, Prefix, PrefixError};
 
 /// A delivery stream.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -115,7 +115,8 @@ fn sink(
     // Only the sink itself knows what it takes. Making it costs nothing and connects to nothing.
     let made = is_sound.then(|| sink.build(secrets))?;
     let made = made.map_err(|why| problems.add(at.field(sink.kind()), why)).ok()??;
-    let pieces = PiecesSpec { kind: sink.kind(), config: sink.clone() };
+    let error_type = ErrorType::Refused(made.error_type());
+    let pieces = PiecesSpec { kind: sink.kind(), config: sink.clone(), error_type };
     Some((SinkSpec::Pieces(pieces), Some(made.limits())))
 }
 
@@ -175,9 +176,10 @@ impl RawDeadLetter {
                 "name an entry of stores, as in dead_letter: { store: NAME }",
             );
         }
-        let sink = match sink {
-            Some(SinkSpec::Objects(objects)) => Some(objects),
-            Some(SinkSpec::Pieces(_)) | None => None,
+        let (sink, error_type) = match sink {
+            Some(SinkSpec::Objects(objects)) => (Some(objects), ErrorType::DeliveryFailed),
+            Some(SinkSpec::Pieces(pieces)) => (None, pieces.error_type),
+            None => (None, ErrorType::DeliveryFailed),
         };
         let hints = self.hints.unwrap_or_default();
         let hints = hints.validate(&at.field("hints"), defaults::DEAD_LETTER_HINTS, problems);
@@ -187,6 +189,7 @@ impl RawDeadLetter {
             Some(sink) if !elsewhere => ErrorPrefix::beside(&sink.prefix, Some(&self.error_prefix)),
             _ => ErrorPrefix::parse(&self.error_prefix),
         };
+        let error_prefix = error_prefix.and_then(|prefix| prefix.check(error_type).map(|()| prefix));
         let error_prefix =
             error_prefix.map_err(|error| add_prefix_problem(at.field("error_prefix"), &error, problems)).ok();
         let store: Option<StoreSpec> = match named {

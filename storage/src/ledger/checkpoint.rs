@@ -88,6 +88,15 @@ impl Checkpoint {
         match entry {
             Entry::Sealed { batch, pieces } => self.seal(*batch, pieces)?,
             Entry::Answered { batch, answers } => self.open_batch(*batch)?.answers.add(answers),
+            Entry::Buried { batch, pieces, letters } => {
+                self.seal(*batch, pieces)?;
+                for letters in letters {
+                    // One that is settled owes nothing anyway.
+                    if let Ok(source) = self.open_batch(letters.batch) {
+                        source.answers.bury(&letters.ordinals);
+                    }
+                }
+            }
             Entry::Redirected { batch, key } => self.open_batch(*batch)?.redirected = Some(key.clone()),
             Entry::Settled { batch } => {
                 let state = self.batches.get_mut(batch).ok_or(Contradiction::UnknownBatch(*batch))?;
@@ -153,7 +162,7 @@ impl Checkpoint {
 
     /// Takes out an owed batch whose file cannot be read any more; `None` when there is no such batch. What of it lies
     /// at or above `kept_from` the log still has: it counts as not sealed, and the forget-position goes back to it. The
-    /// rest is lost, and counted.
+    /// rest is lost, and counted. Pieces of which nothing was owed any more are neither.
     ///
     /// The file must not be found as a batch again, and nothing of it may be sealed again before the next checkpoint
     /// is durable, or a crash would give its records back once more.
@@ -161,14 +170,15 @@ impl Checkpoint {
         if self.batches.get(&batch)?.settled {
             return None;
         }
-        let BatchState { pieces: mut again, pieces_sealed, hull, .. } = self.batches.remove(&batch)?;
+        let BatchState { pieces: mut again, pieces_sealed, hull, answers, .. } = self.batches.remove(&batch)?;
+        again.remove(&done_pieces(&again, pieces_sealed, &answers));
         again.forget_below(kept_from);
         if !again.is_empty() && again.hull().first < self.forget {
             self.sealed_above.push_span(Span { first: again.hull().first, end: self.forget });
             self.forget = again.hull().first;
         }
         self.sealed_above.remove(&again);
-        let lost = pieces_sealed.saturating_sub(again.len());
+        let lost = pieces_sealed.saturating_sub(answers.done.len()).saturating_sub(again.len());
         self.lost_records = self.lost_records.saturating_add(lost);
         Some(GivenBack { again, lost, hull })
     }
@@ -229,7 +239,23 @@ impl Checkpoint {
     }
 }
 
+/// Which of the pieces that are left of a batch are done with. The lowest of them may be forgotten; so the last of what is
+/// left is the last that was sealed.
+fn done_pieces(left: &Runs, sealed: u64, answers: &Answers) -> Runs {
+    if answers.done.is_empty() {
+        return Runs::new();
+    }
+    let first = sealed.saturating_sub(left.len());
+    let is_done = |ordinal: u64| u32::try_from(ordinal).is_ok_and(|ordinal| answers.done.contains(ordinal));
+    (first..).zip(left.in_order()).filter(|(ordinal, _)| is_done(*ordinal)).map(|(_, piece)| piece).collect()
+}
+
 impl BatchState {
+    /// How many of its pieces are still owed: neither confirmed nor in a batch of dead letters.
+    pub fn left(&self) -> u64 {
+        self.pieces_sealed.saturating_sub(self.answers.done.len())
+    }
+
     /// An id, a flag, and seven empty or small fields.
     const BYTES_MIN: usize = 16 + 1 + 1 + 1 + 2 + 2 + 2;
 

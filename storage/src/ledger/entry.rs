@@ -4,15 +4,16 @@
 //! |--------------|------------------------|
 //! | `Sealed`     | any other entry of the batch; its file names its records too, so it may be sent before |
 //! | `Answered`   | the next attempt |
+//! | `Buried`     | any other entry of the batch, and what settles the batches that its letters come from |
 //! | `Redirected` | the first byte sent to the dead-letter store |
 //! | `Settled`    | the batch's file is unlinked |
 //! | `Lost`, `Version`, `Redriven` | what relies on it |
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use hydrant_core::{BatchId, Position, Span};
+use hydrant_core::{BatchId, Position, Span, Timestamp};
 
 use crate::fields::{Fields, Malformed, put_len, put_text, put_varint};
+use crate::ordinals::Ordinals;
+use crate::outbox::Letters;
 use crate::runs::Runs;
 
 /// One fact, for good.
@@ -31,6 +32,16 @@ pub enum Entry {
         batch: BatchId,
         /// What was answered for good.
         answers: Answers,
+    },
+    /// As `Sealed`, for a batch of dead letters: these refused pieces lie in it, so the batches that they come from owe
+    /// them no more.
+    Buried {
+        /// The batch of dead letters.
+        batch: BatchId,
+        /// Its pieces.
+        pieces: Runs,
+        /// The same pieces, by the batches that they were sent with.
+        letters: Vec<Letters>,
     },
     /// The object goes to the dead-letter store now, and never again to where it was meant to go.
     Redirected {
@@ -67,22 +78,49 @@ pub enum Entry {
     },
 }
 
-/// What is settled inside a batch that is not, by ordinal in the batch as sealed.
+/// What is answered for good inside a batch that is not settled, by ordinal in the batch as sealed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answers {
-    /// Confirmed by the destination.
-    pub delivered: BTreeSet<u32>,
-    /// Never acceptable, each with the reason.
-    pub refused: BTreeMap<u32, Refusal>,
+    /// Nothing of these is owed by the batch any more: the destination has confirmed them, or they lie in a batch of dead
+    /// letters.
+    pub done: Ordinals,
+    /// Never acceptable, and in no batch of dead letters yet; those with the same reason together.
+    pub refused: Vec<Refused>,
+}
+
+/// Pieces that were refused for the same reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Which. Not empty.
+    pub ordinals: Ordinals,
+    /// Why.
+    pub why: Refusal,
 }
 
 /// Why a piece was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
+    /// Who refused it.
+    pub stage: Stage,
     /// The fault's stable code.
     pub code: String,
     /// The fault's sentence.
     pub message: String,
+    /// How many attempts to send it ended, as far as the process knew that counted them.
+    pub attempts: u32,
+    /// When the last one ended.
+    pub at: Timestamp,
+    /// Whether the destination may have it all the same: it did not say.
+    pub outcome_unknown: bool,
+}
+
+/// Where a piece was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// When the request was made: it was never sent.
+    Encode,
+    /// By the destination, or it did not take it in time.
+    Deliver,
 }
 
 const SEALED: u8 = 1;
@@ -92,6 +130,7 @@ const SETTLED: u8 = 4;
 const LOST: u8 = 5;
 const VERSION: u8 = 6;
 const REDRIVEN: u8 = 7;
+const BURIED: u8 = 8;
 
 impl Entry {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
@@ -103,6 +142,11 @@ impl Entry {
             Self::Answered { batch, answers } => {
                 put_batch(out, ANSWERED, *batch);
                 answers.encode(out);
+            }
+            Self::Buried { batch, pieces, letters } => {
+                put_batch(out, BURIED, *batch);
+                pieces.encode(out);
+                Letters::encode(letters, out);
             }
             Self::Redirected { batch, key } => {
                 put_batch(out, REDIRECTED, *batch);
@@ -131,6 +175,11 @@ impl Entry {
         match fields.byte("kind of entry")? {
             SEALED => Ok(Self::Sealed { batch: batch(fields)?, pieces: Runs::decode(fields)? }),
             ANSWERED => Ok(Self::Answered { batch: batch(fields)?, answers: Answers::decode(fields)? }),
+            BURIED => Ok(Self::Buried {
+                batch: batch(fields)?,
+                pieces: Runs::decode(fields)?,
+                letters: Letters::decode(fields)?,
+            }),
             REDIRECTED => {
                 Ok(Self::Redirected { batch: batch(fields)?, key: fields.text("key of a redirected object")? })
             }
@@ -151,37 +200,92 @@ impl Entry {
 impl Answers {
     /// Whether nothing was answered.
     pub fn is_empty(&self) -> bool {
-        self.delivered.is_empty() && self.refused.is_empty()
+        self.done.is_empty() && self.refused.is_empty()
     }
 
     /// Adds later answers.
     pub fn add(&mut self, later: &Self) {
-        self.delivered.extend(&later.delivered);
-        self.refused.extend(later.refused.iter().map(|(ordinal, refusal)| (*ordinal, refusal.clone())));
+        self.done.add(&later.done);
+        for Refused { ordinals, why } in &later.refused {
+            match self.refused.iter_mut().find(|known| known.why == *why) {
+                Some(known) => known.ordinals.add(ordinals),
+                None => self.refused.push(Refused { ordinals: ordinals.clone(), why: why.clone() }),
+            }
+        }
+    }
+
+    /// These lie in a batch of dead letters now.
+    pub fn bury(&mut self, ordinals: &Ordinals) {
+        self.done.add(ordinals);
+        for refused in &mut self.refused {
+            refused.ordinals.remove(ordinals);
+        }
+        self.refused.retain(|refused| !refused.ordinals.is_empty());
+    }
+
+    /// All that is answered for good: these are never sent again.
+    pub fn answered(&self) -> Ordinals {
+        let mut all = self.done.clone();
+        self.refused.iter().for_each(|refused| all.add(&refused.ordinals));
+        all
+    }
+
+    /// Refused pieces that lie in no batch of dead letters yet.
+    pub fn unburied(&self) -> u64 {
+        self.refused.iter().map(|refused| refused.ordinals.len()).sum()
     }
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        put_len(out, self.delivered.len());
-        self.delivered.iter().for_each(|ordinal| put_varint(out, u64::from(*ordinal)));
+        self.done.encode(out);
         put_len(out, self.refused.len());
-        for (ordinal, refusal) in &self.refused {
-            put_varint(out, u64::from(*ordinal));
-            put_text(out, &refusal.code);
-            put_text(out, &refusal.message);
+        for Refused { ordinals, why } in &self.refused {
+            ordinals.encode(out);
+            why.encode(out);
         }
     }
 
     pub(crate) fn decode(fields: &mut Fields<'_>) -> Result<Self, Malformed> {
-        let delivered = (0..fields.count(1, "number of delivered pieces")?)
-            .map(|_| fields.varint_u32("ordinal"))
-            .collect::<Result<_, _>>()?;
-        let refused = (0..fields.count(3, "number of refused pieces")?)
-            .map(|_| {
-                let ordinal = fields.varint_u32("ordinal")?;
-                Ok((ordinal, Refusal { code: fields.text("fault code")?, message: fields.text("fault message")? }))
-            })
+        let done = Ordinals::decode(fields)?;
+        let refused = (0..fields.count(1 + Refusal::BYTES_MIN, "number of refusals")?)
+            .map(|_| Ok(Refused { ordinals: Ordinals::decode(fields)?, why: Refusal::decode(fields)? }))
             .collect::<Result<_, Malformed>>()?;
-        Ok(Self { delivered, refused })
+        Ok(Self { done, refused })
+    }
+}
+
+impl Refusal {
+    /// Two bytes, and four empty or small fields.
+    const BYTES_MIN: usize = 6;
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(match self.stage {
+            Stage::Encode => 1,
+            Stage::Deliver => 2,
+        });
+        put_text(out, &self.code);
+        put_text(out, &self.message);
+        put_varint(out, u64::from(self.attempts));
+        put_varint(out, self.at.as_millis());
+        out.push(u8::from(self.outcome_unknown));
+    }
+
+    fn decode(fields: &mut Fields<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            stage: match fields.byte("stage of a refusal")? {
+                1 => Stage::Encode,
+                2 => Stage::Deliver,
+                _ => return Err(Malformed("stage of a refusal")),
+            },
+            code: fields.text("fault code")?,
+            message: fields.text("fault message")?,
+            attempts: fields.varint_u32("number of attempts")?,
+            at: Timestamp::from_millis(fields.varint("time of the last attempt")?),
+            outcome_unknown: match fields.byte("whether an outcome is unknown")? {
+                0 => false,
+                1 => true,
+                _ => return Err(Malformed("whether an outcome is unknown")),
+            },
+        })
     }
 }
 

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use hydrant_core::Clock;
 
 pub use self::checkpoint::{BatchState, Checkpoint, Contradiction, GivenBack};
-pub use self::entry::{Answers, Entry, Refusal};
+pub use self::entry::{Answers, Entry, Refusal, Refused, Stage};
 pub use self::format::Damage;
 pub use self::recovery::{DamagedBatch, Recovery};
 
@@ -417,7 +417,7 @@ const fn reserve(owed: u64) -> u64 {
 
 fn owed_after(owed: u64, entries: &[Entry]) -> u64 {
     entries.iter().fold(owed, |owed, entry| match entry {
-        Entry::Sealed { .. } => owed + 1,
+        Entry::Sealed { .. } | Entry::Buried { .. } => owed + 1,
         Entry::Settled { .. } => owed.saturating_sub(1),
         _ => owed,
     })

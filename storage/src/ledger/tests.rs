@@ -8,7 +8,7 @@ use super::entry::batch as read_batch;
 use super::format::{HEAD_BYTES, frame, head, scan};
 use super::*;
 use crate::fields::Fields;
-use crate::outbox::{Content, Found, Header, SinkMark};
+use crate::outbox::{Content, Found, Header, Letters, SinkMark};
 use crate::runs::Runs;
 
 fn batch(number: u8) -> BatchId {
@@ -39,9 +39,24 @@ fn after(entries: &[Entry]) -> Checkpoint {
     state
 }
 
+fn refusal() -> Refusal {
+    Refusal {
+        stage: Stage::Deliver,
+        code: "invalid".into(),
+        message: "no such column".into(),
+        attempts: 2,
+        at: Timestamp::from_millis(1_700_000_000_000),
+        outcome_unknown: false,
+    }
+}
+
+fn letters(number: u8, ordinals: &[u32]) -> Vec<Letters> {
+    vec![Letters { batch: batch(number), ordinals: ordinals.iter().copied().collect() }]
+}
+
 /// One of each kind.
 fn one_of_each() -> Vec<Entry> {
-    let refusal = Refusal { code: "invalid".into(), message: "no such column".into() };
+    let refused = Refused { ordinals: [1].into_iter().collect(), why: refusal() };
     let mut pieces = runs(&[span(10, 5)]);
     pieces.push(PieceId { position: Position::new(15), sub: 1, of: 3 });
     vec![
@@ -49,8 +64,9 @@ fn one_of_each() -> Vec<Entry> {
         sealed(2, &[span(20, 1)]),
         Entry::Answered {
             batch: batch(1),
-            answers: Answers { delivered: [0, 2].into(), refused: [(4, refusal)].into() },
+            answers: Answers { done: [0, 2].into_iter().collect(), refused: vec![refused] },
         },
+        Entry::Buried { batch: batch(3), pieces: runs(&[span(11, 1)]), letters: letters(1, &[1]) },
         Entry::Redirected { batch: batch(2), key: "dead/2".into() },
         settled(2),
         Entry::Lost { span: span(30, 2), why: "damaged".into() },
@@ -135,14 +151,46 @@ fn a_settled_batch_is_not_owed_but_known_until_its_unlink_is_durable() {
 
 #[test]
 fn answers_add_up_and_a_redirection_holds() {
-    let state = after(&one_of_each()[..4]);
-    assert_eq!(state.batches[&batch(1)].answers.delivered, [0, 2].into());
-    assert_eq!(state.batches[&batch(1)].answers.refused[&4].code, "invalid");
-    assert_eq!(state.batches[&batch(2)].redirected.as_deref(), Some("dead/2"));
-    let mut state = state;
-    let more = Answers { delivered: [1].into(), ..Answers::default() };
+    let mut state = after(&one_of_each()[..3]);
+    let answers = |state: &Checkpoint| state.batches[&batch(1)].answers.clone();
+    assert_eq!(answers(&state).done, [0, 2].into_iter().collect());
+    assert_eq!((answers(&state).unburied(), state.batches[&batch(1)].left()), (1, 4));
+    let refused = Refused { ordinals: [4].into_iter().collect(), why: refusal() };
+    let more = Answers { done: [3].into_iter().collect(), refused: vec![refused] };
     state.apply(&Entry::Answered { batch: batch(1), answers: more }).unwrap();
-    assert_eq!(state.batches[&batch(1)].answers.delivered, [0, 1, 2].into());
+    assert_eq!(answers(&state).done, [0, 2, 3].into_iter().collect());
+    assert_eq!(answers(&state).refused.len(), 1, "those with the same reason lie together");
+    assert_eq!(answers(&state).answered(), (0..5).collect());
+    assert_eq!(as_on_disk(&state), state);
+    let state = after(&one_of_each()[..5]);
+    assert_eq!(state.batches[&batch(2)].redirected.as_deref(), Some("dead/2"));
+}
+
+#[test]
+fn what_lies_in_a_batch_of_dead_letters_is_owed_by_that_one_only() {
+    let mut state = after(&one_of_each()[..4]);
+    let answers = &state.batches[&batch(1)].answers;
+    assert_eq!((answers.done.clone(), answers.unburied()), ((0..3).collect(), 0));
+    assert_eq!((state.batches[&batch(1)].left(), state.batches[&batch(3)].left()), (3, 1));
+    assert_eq!(state.owed().count(), 3);
+    // Should both files be damaged, each gives back its own.
+    let of_source = state.give_back(batch(1), Position::FIRST).unwrap();
+    let mut expected = runs(&[span(13, 2)]);
+    expected.push(PieceId { position: Position::new(15), sub: 1, of: 3 });
+    assert_eq!((of_source.again, of_source.lost), (expected, 0));
+    let of_letters = state.give_back(batch(3), Position::FIRST).unwrap();
+    assert_eq!((of_letters.again, of_letters.lost), (runs(&[span(11, 1)]), 0));
+}
+
+#[test]
+fn a_batch_of_which_much_is_forgotten_still_knows_what_it_owes() {
+    let mut state = after(&[sealed(1, &[span(1, 5), span(8, 2)])]);
+    let answers = Answers { done: [0, 4, 6].into_iter().collect(), refused: Vec::new() };
+    state.apply(&Entry::Answered { batch: batch(1), answers }).unwrap();
+    state.advance(Position::new(5));
+    let mut state = as_on_disk(&state);
+    let given = state.give_back(batch(1), Position::FIRST).unwrap();
+    assert_eq!((given.again, given.lost), (runs(&[span(8, 1)]), 3), "records 2 to 4 were forgotten, 1, 5, 9 are done");
 }
 
 #[test]
@@ -210,19 +258,19 @@ fn a_file_says_its_checkpoint_with_all_entries_applied_and_where_to_go_on() {
     bytes.resize(end + 1000, 0);
     let scanned = scan(&bytes, 7).unwrap();
     assert_eq!(scanned.state, after(&one_of_each()));
-    assert_eq!((scanned.frames, scanned.end, scanned.torn_end), (7, end, end));
+    assert_eq!((scanned.frames, scanned.end, scanned.torn_end), (8, end, end));
 }
 
 #[test]
 fn a_torn_tail_is_told_apart_from_damage() {
     let start = Checkpoint::default();
     let whole = file(1, &start, &one_of_each());
-    let before = file(1, &start, &one_of_each()[..7]);
+    let before = file(1, &start, &one_of_each()[..8]);
     for keep in before.len()..whole.len() {
         let mut torn = whole[..keep].to_vec();
         torn.resize(whole.len() + 64, 0);
         let scanned = scan(&torn, 1).unwrap();
-        assert_eq!((scanned.end, scanned.frames), (before.len(), 8), "kept {keep}");
+        assert_eq!((scanned.end, scanned.frames), (before.len(), 9), "kept {keep}");
         assert!(scanned.torn_end <= keep);
         let cut = scan(&whole[..keep], 1).unwrap();
         assert_eq!((cut.end, cut.state), (scanned.end, scanned.state));

@@ -3,6 +3,7 @@
 use hydrant_core::{BatchId, Timestamp};
 
 use crate::fields::{Fields, Malformed, put_len, put_optional_text, put_text, put_varint};
+use crate::ordinals::Ordinals;
 use crate::runs::Runs;
 
 /// Everything that names a batch and says what is in it. Written once, never changed.
@@ -41,13 +42,28 @@ pub struct Summary {
     pub raw_bytes: u64,
     /// Which pieces it holds.
     pub pieces: Runs,
+    /// Where they come from, if they are dead letters.
+    pub letters: Vec<Letters>,
 }
 
 impl From<Header> for Summary {
     fn from(header: Header) -> Self {
-        let Header { batch, sealed_at, oldest_arrival, records, raw_bytes, pieces, .. } = header;
-        Self { batch, sealed_at, oldest_arrival, records, raw_bytes, pieces }
+        let Header { batch, sealed_at, oldest_arrival, records, raw_bytes, pieces, content, .. } = header;
+        let letters = match content {
+            Content::DeadLetters { letters, .. } => letters,
+            Content::Object { .. } | Content::Pieces => Vec::new(),
+        };
+        Self { batch, sealed_at, oldest_arrival, records, raw_bytes, pieces, letters }
     }
+}
+
+/// Pieces that were refused, by the batch that they were sent with. A batch of dead letters names all of its own so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letters {
+    /// The batch.
+    pub batch: BatchId,
+    /// Which of its pieces. Not empty.
+    pub ordinals: Ordinals,
 }
 
 /// Where a batch was meant to go when it was sealed. No credentials.
@@ -75,9 +91,22 @@ pub enum Content {
         /// More to store with it: names and values, in this order.
         metadata: Vec<(String, String)>,
     },
+    /// Separate pieces, one after the other: see [`pieces`](super::pieces).
+    Pieces,
+    /// The final bytes of an object of dead letters. It goes to the dead-letter store and nowhere else.
+    DeadLetters {
+        /// The full key inside the store.
+        key: String,
+        /// The `Content-Type` to store with it.
+        content_type: String,
+        /// The pieces that lie in it.
+        letters: Vec<Letters>,
+    },
 }
 
 const OBJECT: u8 = 1;
+const PIECES: u8 = 2;
+const DEAD_LETTERS: u8 = 3;
 
 impl Header {
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -128,6 +157,13 @@ impl Content {
                     put_text(out, value);
                 }
             }
+            Self::Pieces => out.push(PIECES),
+            Self::DeadLetters { key, content_type, letters } => {
+                out.push(DEAD_LETTERS);
+                put_text(out, key);
+                put_text(out, content_type);
+                Letters::encode(letters, out);
+            }
         }
     }
 
@@ -141,7 +177,32 @@ impl Content {
                     .map(|_| Ok((fields.text("metadata name")?, fields.text("metadata value")?)))
                     .collect::<Result<_, Malformed>>()?,
             }),
+            PIECES => Ok(Self::Pieces),
+            DEAD_LETTERS => Ok(Self::DeadLetters {
+                key: fields.text("object key")?,
+                content_type: fields.text("content type")?,
+                letters: Letters::decode(fields)?,
+            }),
             _ => Err(Malformed("kind of content")),
         }
+    }
+}
+
+impl Letters {
+    pub(crate) fn encode(all: &[Self], out: &mut Vec<u8>) {
+        put_len(out, all.len());
+        for Self { batch, ordinals } in all {
+            out.extend_from_slice(batch.as_bytes());
+            ordinals.encode(out);
+        }
+    }
+
+    pub(crate) fn decode(fields: &mut Fields<'_>) -> Result<Vec<Self>, Malformed> {
+        (0..fields.count(17, "number of batches with dead letters")?)
+            .map(|_| {
+                let batch = BatchId::from_bytes(fields.array("batch of dead letters")?);
+                Ok(Self { batch, ordinals: Ordinals::decode(fields)? })
+            })
+            .collect()
     }
 }

@@ -17,6 +17,7 @@ mod body;
 mod draft;
 mod format;
 mod header;
+pub mod pieces;
 mod reserve;
 mod slip;
 
@@ -36,7 +37,7 @@ use hydrant_core::{BatchId, Clock, Position, Timestamp};
 pub use self::body::Body;
 pub use self::draft::Draft;
 pub use self::format::{BLOCK_BYTES, Damage, HEADER_BYTES_MAX};
-pub use self::header::{Content, Header, SinkMark, Summary};
+pub use self::header::{Content, Header, Letters, SinkMark, Summary};
 
 use self::body::Opened;
 use self::format::{BlockCrcs, Head, as_u64};

@@ -565,7 +565,15 @@ proptest! {
 
 #[test]
 fn a_header_reads_back_as_it_was_written() {
-    assert_eq!(Header::decode(&header(9).encode()), Ok(header(9)));
+    let letters = vec![Letters { batch: header(8).batch, ordinals: [0, 7, 8].into_iter().collect() }];
+    let dead =
+        Content::DeadLetters { key: "errors/1".into(), content_type: "text/plain".into(), letters: letters.clone() };
+    for content in [header(9).content, Content::Pieces, dead.clone()] {
+        let header = Header { content, ..header(9) };
+        assert_eq!(Header::decode(&header.encode()), Ok(header));
+    }
+    assert_eq!(Summary::from(Header { content: dead, ..header(9) }).letters, letters);
+    assert_eq!(Summary::from(header(9)).letters, []);
 }
 
 /// A change of this dump is a change of the format: it needs another version number and a line in
