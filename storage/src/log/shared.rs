@@ -30,6 +30,9 @@ use crate::timing::Timings;
 /// sync. Larger ones are better written while the next are being made.
 const SMALL_REQUEST_BYTES: u64 = 16 << 10;
 
+/// Most requests that room is kept for: a hundred KiB or so.
+const ROOM_MAX: usize = 1024;
+
 /// The longest that a round waits for company, whatever the disk's syncs take.
 const PATIENCE_MAX: Duration = Duration::from_micros(500);
 
@@ -63,6 +66,8 @@ struct Queue {
     gate: Gate,
     /// What the next round waits for.
     company: Company,
+    /// Whether it does just now.
+    is_gathering: bool,
 }
 
 /// Those who were answered last, and those who came meanwhile, mostly come again together: at the pace of syncs, in
@@ -156,7 +161,7 @@ impl Shared {
         let mut queue = self.queue();
         queue.gate.check()?;
         queue.waiting.push(pending);
-        if queue.waiting.len() == queue.company.requests {
+        if queue.is_gathering && queue.waiting.len() == queue.company.requests {
             self.gathered.notify_one();
         }
         if std::mem::replace(&mut queue.scheduled, true) {
@@ -179,20 +184,33 @@ impl Shared {
         self.queue().company = Company { requests, patience };
     }
 
+    /// Whether somebody waits for company.
+    #[cfg(test)]
+    pub(super) fn is_gathering(&self) -> bool {
+        self.queue().is_gathering
+    }
+
     /// Lets the company of the last round come, for a moment. Called before a round when nothing else is to be done.
     pub(crate) fn gather(&self) {
-        let queue = self.queue();
+        let mut queue = self.queue();
         let patience = queue.company.patience;
         if !patience.is_zero() {
+            queue.is_gathering = true;
             let is_alone = |queue: &mut Queue| queue.waiting.len() < queue.company.requests;
+            let waited = self.gathered.wait_timeout_while(queue, patience, is_alone);
             // Whether they came or not, the round goes on with what is there.
-            drop(self.gathered.wait_timeout_while(queue, patience, is_alone));
+            waited.unwrap_or_else(PoisonError::into_inner).0.is_gathering = false;
         }
     }
 
     /// Stores what waits. Called by one thread at a time; says whether more has come meanwhile.
     pub(crate) fn round(&self) -> bool {
-        let waiting = std::mem::take(&mut self.queue().waiting);
+        let waiting = {
+            let mut queue = self.queue();
+            // Room for as many as there may be, at once: grown one by one they would be moved time and again.
+            let room = Vec::with_capacity(queue.company.requests.min(ROOM_MAX));
+            std::mem::replace(&mut queue.waiting, room)
+        };
         let (requests, bytes) = (waiting.len(), waiting.iter().map(|pending| pending.draft.frame_len()).sum::<u64>());
         let started = self.clock.monotonic();
         if let Round::Poisoned(why) = self.commit(waiting) {

@@ -38,7 +38,13 @@ fn a_round_waits_for_its_company_until_it_is_there() {
     let shared = Arc::clone(&world.log().shared);
     shared.expect_company(2, LONG);
     let started = Instant::now();
-    let gathering = thread::spawn(move || shared.gather());
+    let gathering = thread::spawn({
+        let shared = Arc::clone(&shared);
+        move || shared.gather()
+    });
+    while !shared.is_gathering() {
+        thread::yield_now();
+    }
     let mut calls = [world.call(&[10]), world.call(&[20])];
     for call in &mut calls {
         assert!(!gathering.is_finished());
