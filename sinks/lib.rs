@@ -50,6 +50,9 @@ pub enum SinkConfig {
     /// Objects in S3 or a store that speaks its protocol.
     #[cfg(feature = "s3")]
     S3(hydrant_sink_s3::SinkConfig),
+    /// Rows in a table of PostgreSQL.
+    #[cfg(feature = "postgres")]
+    Postgres(Box<hydrant_sink_postgres::SinkConfig>),
 }
 
 /// What sinks that write objects have in common, as written. The prefix is not parsed yet.
@@ -66,13 +69,15 @@ pub struct ObjectOptions<'a> {
 }
 
 impl SinkConfig {
-    /// The kind as declared: `file`, `s3`. One that writes objects names a store of the same kind.
+    /// The kind as declared: `file`, `s3`, `postgres`. One that writes objects names a store of the same kind.
     pub fn kind(&self) -> &'static str {
         match self {
             #[cfg(feature = "file")]
             Self::File(_) => "file",
             #[cfg(feature = "s3")]
             Self::S3(_) => "s3",
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => "postgres",
         }
     }
 
@@ -86,6 +91,8 @@ impl SinkConfig {
             Self::File(config) => config.validate(&at, problems),
             #[cfg(feature = "s3")]
             Self::S3(config) => config.validate(&at, problems),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(config) => config.validate(&at, secrets, problems),
         }
     }
 
@@ -100,21 +107,28 @@ impl SinkConfig {
             Self::S3(hydrant_sink_s3::SinkConfig { store, prefix, compression, delimiter, sse: _ }) => {
                 Some(ObjectOptions { store, prefix, compression: *compression, delimiter: *delimiter })
             }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => None,
         }
     }
 
-    /// Makes the sink, if it is one of separate pieces: `None` for one that writes objects, which its store makes. Never
-    /// connects: a destination that is down does not stop the start.
+    /// Makes the sink, if it is one of separate pieces: `None` for one that writes objects, which its store makes. `lane`
+    /// names whose pieces they are among all that write to the destination, for sinks that leave marks of their own there.
+    /// Never connects: a destination that is down does not stop the start.
     ///
     /// # Errors
     /// A sentence for the operator; none is expected after [`validate`](Self::validate) found nothing.
     #[allow(unused_variables, reason = "without the feature of any sink of separate pieces")]
-    pub fn build(&self, secrets: &dyn Secrets) -> Result<Option<Arc<dyn PieceSink>>, String> {
+    pub fn build(&self, lane: &str, secrets: &dyn Secrets) -> Result<Option<Arc<dyn PieceSink>>, String> {
         match self {
             #[cfg(feature = "file")]
             Self::File(_) => Ok(None),
             #[cfg(feature = "s3")]
             Self::S3(_) => Ok(None),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(config) => {
+                Ok(Some(Arc::new(hydrant_sink_postgres::PostgresSink::new(config, lane, secrets)?)))
+            }
         }
     }
 

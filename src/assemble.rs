@@ -38,11 +38,11 @@ pub trait Destinations {
     /// A sentence for the operator.
     fn store(&self, store: &StoreSpec, encryption: &Encryption) -> Result<Arc<dyn ObjectSink>, String>;
 
-    /// Makes the sink that takes separate pieces. Never connects.
+    /// Makes the sink that takes separate pieces, those of the lane of this name. Never connects.
     ///
     /// # Errors
     /// A sentence for the operator.
-    fn service(&self, service: &PiecesSpec) -> Result<Arc<dyn PieceSink>, String>;
+    fn service(&self, service: &PiecesSpec, lane: &str) -> Result<Arc<dyn PieceSink>, String>;
 }
 
 /// The destinations as they were declared. Streams that place objects alike share a sink: its connections, its credentials,
@@ -78,8 +78,8 @@ impl Destinations for Declared<'_> {
         Ok(sink)
     }
 
-    fn service(&self, service: &PiecesSpec) -> Result<Arc<dyn PieceSink>, String> {
-        let sink = service.config.build(self.secrets)?;
+    fn service(&self, service: &PiecesSpec, lane: &str) -> Result<Arc<dyn PieceSink>, String> {
+        let sink = service.config.build(lane, self.secrets)?;
         sink.ok_or_else(|| format!("a sink of kind `{}` takes no separate pieces", service.kind))
     }
 }
@@ -250,12 +250,15 @@ fn open_stream(
     budget: &Arc<Budget>,
     committers: &Committers,
 ) -> Result<Ready, String> {
-    let primary = match &spec.sink {
-        SinkSpec::Objects(objects) => Sink::Objects(destinations.store(&objects.store, &objects.encryption)?),
-        SinkSpec::Pieces(service) => Sink::Pieces(destinations.service(service)?),
-    };
     let dead_letter = destinations.store(&spec.dead_letter.store, &Encryption::StoreDefault)?;
     let (entry, dir) = declare(spec, edges, data)?;
+    let primary = match &spec.sink {
+        SinkSpec::Objects(objects) => Sink::Objects(destinations.store(&objects.store, &objects.encryption)?),
+        // The incarnation tells it from a stream of the same name on another machine, or of an earlier life.
+        SinkSpec::Pieces(service) => {
+            Sink::Pieces(destinations.service(service, &format!("{}/{:016x}", spec.name, entry.incarnation))?)
+        }
+    };
     let share = space.share(disk);
     let spec = Arc::new(spec.clone());
     let lane = |live: &LiveStream| Lane {

@@ -136,6 +136,7 @@ struct Owed {
     records: u64,
     raw_bytes: u64,
     oldest_arrival: Timestamp,
+    sealed_at: Timestamp,
     tries: Tries,
     to: To,
     is_flying: bool,
@@ -302,7 +303,20 @@ impl Deliver {
         let to = if is_turned { To::DeadLetter } else { To::Primary };
         self.owed_from.insert((first, batch));
         let (tries, is_flying) = (Tries::default(), false);
-        self.owed.insert(batch, Owed { first, records, raw_bytes, oldest_arrival, tries, to, is_flying, is_recorded });
+        self.owed.insert(
+            batch,
+            Owed {
+                first,
+                records,
+                raw_bytes,
+                oldest_arrival,
+                sealed_at: summary.sealed_at,
+                tries,
+                to,
+                is_flying,
+                is_recorded,
+            },
+        );
         match (to, &self.parts.primary) {
             (To::DeadLetter, _) => self.dead_letter.turns.add(batch),
             (To::Primary, Sink::Objects(_)) => self.primary.turns.add(batch),

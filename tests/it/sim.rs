@@ -323,7 +323,7 @@ impl Destinations for Simulation {
         Ok(Arc::<Store>::clone(&self.stores[&store.name]))
     }
 
-    fn service(&self, service: &PiecesSpec) -> Result<Arc<dyn PieceSink>, String> {
+    fn service(&self, service: &PiecesSpec, _: &str) -> Result<Arc<dyn PieceSink>, String> {
         Ok(Arc::<Service>::clone(&self.services[service.kind]))
     }
 }

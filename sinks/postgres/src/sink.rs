@@ -175,6 +175,10 @@ impl PieceSink for PostgresSink {
         }
     }
 
+    fn error_type(&self) -> &'static str {
+        "postgres-failed"
+    }
+
     fn forget_sealed_before(&self, moment: Timestamp) {
         self.settled_before.fetch_max(moment.as_millis(), Ordering::Relaxed);
     }

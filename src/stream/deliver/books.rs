@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use hydrant_core::{BatchId, Fault};
+use hydrant_core::{BatchId, Fault, Sink};
 use hydrant_storage::crash::{self, Point, Slip};
 use hydrant_storage::ledger::{Entry, GivenBack, Ledger, LedgerError};
 use hydrant_storage::outbox::Outbox;
@@ -120,6 +120,14 @@ impl Deliver {
         result
     }
 
+    /// Tells the sink which batches never come again: those sealed before the oldest that is still owed.
+    fn let_sink_forget(&self) {
+        if let Sink::Pieces(sink) = &self.parts.primary {
+            let oldest = self.owed.values().map(|owed| owed.sealed_at).min();
+            sink.forget_sealed_before(oldest.unwrap_or_else(|| self.parts.edges.clock.now()));
+        }
+    }
+
     pub(super) fn checkpoint_due(&self) -> Option<Duration> {
         let (at, forgotten) = self.checkpointed;
         if self.ledger.as_ref().is_some_and(|ledger| ledger.grown() > LEDGER_BYTES_MAX) {
@@ -166,6 +174,7 @@ impl Deliver {
                     owed.is_recorded = true;
                 }
                 self.checkpointed.1 = forget;
+                self.let_sink_forget();
                 Ok(true)
             }
             Err(error) if passes(&error) => {
