@@ -4,12 +4,13 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::{env, fs};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 use flate2::read::GzDecoder;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::server::{free_port, wait_until};
+use crate::server::{PATIENCE, free_port, wait_until};
 use crate::services::{finish, variable};
 
 fn demo(folder: &Path, words: &[&str]) -> Command {
@@ -86,7 +87,15 @@ impl Kept {
 }
 
 impl Drop for Kept {
+    /// Told to end, a demo takes its server with it; killed, it could not.
     fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            kill_process(Pid::from_child(&self.child), Signal::INT).ok();
+        }
+        let begun = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(20));
+        }
         self.child.kill().ok();
         self.child.wait().ok();
     }
@@ -108,11 +117,12 @@ fn a_second_demo_in_the_folder_of_a_running_one_changes_nothing() {
     assert!(state() == before, "the second demo changed the folder of the first");
     assert!(listens(&kept.endpoint()));
 
-    // Elsewhere it runs beside the first, on another port.
+    // Elsewhere it runs beside the first, on another port, and says so where the first has the usual one.
     let elsewhere = tempfile::tempdir().unwrap();
     let third = finish(&mut demo(elsewhere.path(), &["demo"]));
     let said = String::from_utf8_lossy(&third.stdout);
-    assert!(said.contains("is taken by another program") && !said.contains(&kept.endpoint()), "{said}");
+    assert!(!said.contains(&kept.endpoint()), "{said}");
+    assert!(said.contains("is taken by another program") || !kept.endpoint().ends_with(":4573"), "{said}");
 }
 
 /// Goal: what a newcomer copies from the starter works. Method: its commented lines, with another port, in a shell.
