@@ -86,7 +86,7 @@ impl Pool {
         if self.has_threads { tokio::task::spawn_blocking(work) } else { tokio::spawn(async { work() }) }
     }
 
-    /// Reads a file, [`READS_MAX`] at once. Dropping the handle does not stop a read that has begun.
+    /// Reads a file, `READS_MAX` at once. Dropping the handle does not stop a read that has begun.
     pub fn read<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         let pool = self.clone();
         tokio::spawn(async move {

@@ -46,7 +46,7 @@ pub const HEAD_BYTES_MAX: usize = 1 + 10 + 10 + 10;
 /// The pieces of a body, in order. Their data are slices of it.
 ///
 /// # Errors
-/// [`Malformed`] when it is not what was written.
+/// When it is not what was written.
 pub fn read(body: &Bytes) -> Result<Vec<Piece>, Malformed> {
     let mut fields = Fields::new(body);
     let mut pieces = Vec::new();
