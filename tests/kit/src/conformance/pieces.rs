@@ -30,7 +30,7 @@ const SHAPES: [(usize, usize); 4] = [(1, 100), (1, 200_000), (500, 300), (40, 20
 const POLLS_MAX: usize = 64;
 
 /// Longest time until what was sent shows, or until the rest of a dropped attempt is gone over there.
-const SETTLES_WITHIN: Duration = Duration::from_secs(20);
+const SETTLES_WITHIN: Duration = Duration::from_mins(1);
 
 /// How often that is looked at.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
@@ -493,6 +493,9 @@ async fn is_delivered_at_last(world: &dyn PieceWorld, owed: &Batch, what: &str) 
     let mut rest = owed.clone();
     let mut last = BTreeMap::new();
     let delivered = soon(async || {
+        if rest.pieces.is_empty() {
+            return Ok(true); // a batch without pieces is never sent
+        }
         last = deliver(world, &rest).await.context(what.to_owned())?;
         let refused = last.values().find(|verdict| matches!(verdict, Verdict::Refused(_)));
         ensure!(refused.is_none(), "{what}: {refused:?}");
