@@ -6,13 +6,16 @@
 //! A seed that fails fails again: `HYDRANT_SIM_SEED=17 cargo test --release --test it sim`. `HYDRANT_SIM_SEEDS` says how
 //! many are tried, from the first on.
 
+mod destinations;
+mod judge;
+mod world;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use hydrant::assemble::{Destinations, Node, assemble};
 use hydrant::blocks::Blocks;
 use hydrant::config::spec::{PiecesSpec, RetryFor, SinkSpec, Spec, StoreSpec};
@@ -20,17 +23,16 @@ use hydrant::encode::name::ErrorType;
 use hydrant::stream::Edges;
 use hydrant::stream::pool::Pool;
 use hydrant::streams::LiveStream;
-use hydrant_core::batch::Batch;
 use hydrant_core::secret::{Secret, SecretRef, Secrets};
-use hydrant_core::sink::Encoded;
-use hydrant_core::{
-    BatchId, ByteSize, Clock, Entropy, Fault, FaultCode, Limits, Object, ObjectSink, PieceSink, Report, Timestamp,
-    Verdict,
-};
+use hydrant_core::{ByteSize, ObjectSink, PieceSink};
 use hydrant_sinks::Encryption;
 use hydrant_storage::catalog::DataDir;
 use hydrant_storage::files::sim::{Op, SimFiles, Times};
 use hydrant_storage::log::{AppendError, Payloads};
+
+use self::destinations::{LETTERS, Service, Store};
+use self::judge::Outcome;
+use self::world::{Promise, Random, SimClock, World};
 
 /// Seeds that are tried when nobody says how many.
 const SEEDS: u64 = 300;
@@ -81,243 +83,6 @@ const COMMIT_EVERY: Duration = Duration::from_millis(3);
 /// More simulated time than any backlog here needs, back-off included.
 const DRAINED_WITHIN: Duration = Duration::from_hours(24);
 
-/// `SplitMix64`.
-#[derive(Debug)]
-struct Random(AtomicU64);
-
-impl Random {
-    fn new(seed: u64) -> Arc<Self> {
-        Arc::new(Self(AtomicU64::new(seed)))
-    }
-
-    fn next(&self) -> u64 {
-        let mut z = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&self, most: u64) -> u64 {
-        self.next() % most
-    }
-
-    fn one_in(&self, of: u64) -> bool {
-        self.below(of) == 0
-    }
-
-    fn millis(&self, most: u64) -> Duration {
-        Duration::from_millis(self.below(most))
-    }
-}
-
-impl Entropy for Random {
-    fn bytes(&self) -> [u8; 16] {
-        (u128::from(self.next()) << 64 | u128::from(self.next())).to_le_bytes()
-    }
-}
-
-/// The runtime's paused time, going on from life to life.
-#[derive(Debug)]
-struct SimClock {
-    before: Duration,
-    started: tokio::time::Instant,
-}
-
-impl Clock for SimClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_700_000_000_000 + u64::try_from(self.monotonic().as_millis()).unwrap())
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.before + self.started.elapsed()
-    }
-}
-
-/// What one record was promised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Promise {
-    Acknowledged,
-    /// The answer was lost, or said that nobody knows.
-    Open,
-    /// It was said that it is not stored.
-    Refused,
-}
-
-/// A store that keeps what it is given, when it feels like it.
-#[derive(Debug)]
-struct Store {
-    name: String,
-    world: Arc<World>,
-    objects: Mutex<BTreeMap<String, Vec<u8>>>,
-}
-
-/// Everything that outlives a process.
-#[derive(Debug)]
-struct World {
-    random: Arc<Random>,
-    /// Whether stores do as they please.
-    is_wild: std::sync::atomic::AtomicBool,
-    promises: Mutex<BTreeMap<String, Promise>>,
-    /// All that happened, as one number.
-    history: AtomicU64,
-}
-
-impl World {
-    /// Something happened.
-    fn note(&self, what: impl AsRef<[u8]>) {
-        let mut hash = self.history.load(Ordering::Relaxed);
-        for byte in what.as_ref() {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-        }
-        self.history.store(hash, Ordering::Relaxed);
-    }
-
-    fn promise(&self, record: &str, promise: Promise) {
-        self.note(format!("{record} {promise:?}"));
-        self.promises.lock().unwrap().insert(record.to_owned(), promise);
-    }
-}
-
-impl Store {
-    fn keep(&self, object: &Object, bytes: &[u8]) {
-        let before = self.objects.lock().unwrap().insert(object.key.clone(), bytes.to_vec());
-        assert!(before.is_none_or(|before| before == bytes), "{}: a key was used again with other bytes", object.key);
-    }
-
-    fn has(&self, key: &str) -> bool {
-        self.objects.lock().unwrap().contains_key(key)
-    }
-
-    /// Whether an answer may be lost, or an object refused. Both together would make an honest duplicate.
-    fn never_gives_up(&self) -> bool {
-        self.name != "hasty"
-    }
-}
-
-#[async_trait]
-impl ObjectSink for Store {
-    fn limits(&self) -> Limits {
-        Limits { body_bytes_max: ByteSize::gib(1), pieces_max: u32::MAX, attempts_in_flight_max: 3 }
-    }
-
-    fn destination(&self) -> String {
-        format!("sim://{}", self.name)
-    }
-
-    async fn place(&self, object: &Object) -> Verdict {
-        let random = &self.world.random;
-        let mut bytes = Vec::new();
-        while (bytes.len() as u64) < object.body.len() {
-            match object.body.read_at(bytes.len() as u64, 7000).await {
-                Ok(part) => bytes.extend_from_slice(&part),
-                Err(error) => return Verdict::Retry(Fault::new(FaultCode::Damaged, error.to_string())),
-            }
-        }
-        tokio::time::sleep(random.millis(200)).await;
-        let fate = if self.world.is_wild.load(Ordering::Relaxed) { random.below(20) } else { 0 };
-        self.world.note(format!("{} {} {fate}", self.name, object.key));
-        let retry = |code| Verdict::Retry(Fault::new(code, "as it pleases"));
-        match fate {
-            0..12 => self.keep(object, &bytes),
-            12 if self.never_gives_up() => {
-                self.keep(object, &bytes);
-                return retry(FaultCode::Interrupted);
-            }
-            13 if !self.never_gives_up() && !self.has(&object.key) => {
-                return Verdict::Refused(Fault::new(FaultCode::TooLarge, "as it pleases"));
-            }
-            14 => std::future::pending().await,
-            15 => return retry(FaultCode::Forbidden),
-            16 => tokio::time::sleep(Duration::from_secs(10)).await,
-            _ => {}
-        }
-        if fate < 12 { Verdict::Delivered } else { retry(FaultCode::Unavailable) }
-    }
-}
-
-/// A service that takes pieces when it feels like it, and knows a piece again by the batch that it comes with and its
-/// place in it.
-#[derive(Debug)]
-struct Service {
-    name: &'static str,
-    world: Arc<World>,
-    stored: Mutex<BTreeMap<(BatchId, u32), String>>,
-}
-
-impl Service {
-    /// What becomes of one piece.
-    fn judge(&self, id: (BatchId, u32), record: &str) -> Option<Verdict> {
-        let fault = |code| Fault::new(code, "as it pleases");
-        let mut stored = self.stored.lock().unwrap();
-        if let Some(before) = stored.get(&id) {
-            assert_eq!(before, record, "a name was used again for another piece");
-            return Some(Verdict::Delivered);
-        }
-        let is_wild = self.world.is_wild.load(Ordering::Relaxed);
-        match if is_wild { self.world.random.below(30) } else { 0 } {
-            _ if is_poison(record) => return Some(Verdict::Refused(fault(FaultCode::Invalid))),
-            0..20 => {}
-            // Whoever gives up on what may be stored makes an honest duplicate.
-            20 | 21 if self.name == "patient" => {
-                stored.insert(id, record.to_owned());
-                return None;
-            }
-            22 => return Some(Verdict::Retry(fault(FaultCode::Forbidden))),
-            _ => return Some(Verdict::Retry(fault(FaultCode::Throttled))),
-        }
-        stored.insert(id, record.to_owned());
-        Some(Verdict::Delivered)
-    }
-}
-
-/// Never acceptable, whatever the service feels like.
-fn is_poison(record: &str) -> bool {
-    number_of(record) % 23 == 5
-}
-
-#[async_trait]
-impl PieceSink for Service {
-    fn limits(&self) -> Limits {
-        Limits { body_bytes_max: ByteSize::mib(1), pieces_max: 40, attempts_in_flight_max: 2 }
-    }
-
-    fn destination(&self) -> String {
-        format!("sim://{}", self.name)
-    }
-
-    fn encode(&self, batch: &Batch) -> Encoded {
-        let too_long = batch.pieces.iter().filter(|(_, piece)| piece.data.len() > 8500);
-        let refused = too_long.map(|(ordinal, _)| (*ordinal, Fault::new(FaultCode::TooLarge, "too long"))).collect();
-        Encoded { body: Vec::new(), refused }
-    }
-
-    async fn deliver(&self, batch: &Batch, _: &Encoded) -> Report {
-        let random = &self.world.random;
-        tokio::time::sleep(random.millis(200)).await;
-        let fate = if self.world.is_wild.load(Ordering::Relaxed) { random.below(16) } else { 0 };
-        self.world.note(format!("{} {} {} {fate}", self.name, batch.id, batch.pieces.len()));
-        match fate {
-            12 => return Report::All(Verdict::Retry(Fault::new(FaultCode::Unreachable, "as it pleases"))),
-            13 => std::future::pending().await,
-            14 => std::panic::resume_unwind(Box::new("as it pleases")),
-            _ => {}
-        }
-        let pieces = batch.pieces.iter();
-        let verdicts = pieces.filter_map(|(ordinal, piece)| {
-            let record = std::str::from_utf8(&piece.data).unwrap();
-            Some((*ordinal, self.judge((batch.id, *ordinal), record)?))
-        });
-        Report::Each(verdicts.collect())
-    }
-
-    fn error_type(&self) -> &'static str {
-        LETTERS
-    }
-}
-
-/// What the names of dead letters hold, unlike those of redirected objects.
-const LETTERS: &str = "sim-failed";
-
 impl Destinations for Simulation {
     fn store(&self, store: &StoreSpec, _: &Encryption) -> Result<Arc<dyn ObjectSink>, String> {
         Ok(Arc::<Store>::clone(&self.stores[&store.name]))
@@ -348,19 +113,6 @@ struct Simulation {
     before: Duration,
     /// Lives so far: a thousand puts of each stream are numbered by life.
     lives: u64,
-}
-
-/// What a run came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Outcome {
-    /// All that happened, as one number.
-    history: u64,
-    lives: u64,
-    acknowledged: u64,
-    objects: u64,
-    /// Records that a service took, and those that are dead letters.
-    pieces: u64,
-    letters: u64,
 }
 
 impl Simulation {
@@ -492,60 +244,6 @@ impl Simulation {
             drain.await.expect("everything is settled in time").expect("every stream drains");
         }
     }
-
-    /// Asks of each record whether it is where it belongs.
-    fn judge(&self) -> Result<Outcome, String> {
-        let mut outcome = Outcome { lives: self.lives, ..Outcome::default() };
-        let mut arrived: BTreeMap<String, u32> = BTreeMap::new();
-        for store in self.stores.values() {
-            for (key, bytes) in &*store.objects.lock().unwrap() {
-                outcome.objects += 1;
-                if key.contains(LETTERS) {
-                    for record in letters(bytes) {
-                        outcome.letters += 1;
-                        *arrived.entry(record).or_default() += 1;
-                    }
-                    continue;
-                }
-                let lines = decoded(key, bytes);
-                if !lines.iter().map(|line| number_of(line)).is_sorted() {
-                    return Err(format!("{key}: records do not keep their order inside an object"));
-                }
-                for line in lines {
-                    *arrived.entry(line).or_default() += 1;
-                }
-            }
-        }
-        for service in self.services.values() {
-            let stored = service.stored.lock().unwrap();
-            outcome.pieces += stored.len() as u64;
-            if stored.values().any(|record| is_poison(record)) {
-                return Err(format!("{}: it is said to have stored what it never stores", service.name));
-            }
-            let pairs = stored.iter().zip(stored.iter().skip(1));
-            if pairs.into_iter().any(|((a, one), (b, next))| a.0 == b.0 && number_of(one) > number_of(next)) {
-                return Err(format!("{}: records do not keep their order inside a batch", service.name));
-            }
-            stored.values().for_each(|record| *arrived.entry(record.clone()).or_default() += 1);
-        }
-        for (record, promise) in &*self.world.promises.lock().unwrap() {
-            let times = arrived.remove(record).unwrap_or_default();
-            let is_kept = match promise {
-                Promise::Acknowledged => times == 1,
-                Promise::Open => times <= 1,
-                Promise::Refused => times == 0,
-            };
-            if !is_kept {
-                return Err(format!("{record:.40} ({} bytes): {promise:?}, and arrived {times} times", record.len()));
-            }
-            outcome.acknowledged += u64::from(*promise == Promise::Acknowledged);
-        }
-        if let Some((stranger, _)) = arrived.first_key_value() {
-            return Err(format!("nobody put {stranger:.40}"));
-        }
-        self.world.note(outcome.acknowledged.to_le_bytes());
-        Ok(Outcome { history: self.world.history.load(Ordering::Relaxed), ..outcome })
-    }
 }
 
 /// How a life ends.
@@ -583,36 +281,6 @@ async fn produce(stream: Arc<LiveStream>, world: &World, base: u64) {
             world.promise(record, promise);
         }
     }
-}
-
-/// The number of a record, which grows with the time of its put.
-fn number_of(record: &str) -> u64 {
-    record.split(' ').nth(1).unwrap().parse().unwrap()
-}
-
-/// The records of dead letters.
-fn letters(bytes: &[u8]) -> Vec<String> {
-    let text = std::str::from_utf8(bytes).unwrap();
-    let record = |line: &str| {
-        let letter: serde_json::Value = serde_json::from_str(line).unwrap();
-        let raw = base64_simd::STANDARD.decode_to_vec(letter["rawData"].as_str().unwrap()).unwrap();
-        String::from_utf8(raw).unwrap()
-    };
-    text.lines().map(record).collect()
-}
-
-/// The lines of an object.
-fn decoded(key: &str, bytes: &[u8]) -> Vec<String> {
-    use std::io::Read;
-    let mut text = String::new();
-    match key.rsplit_once('.') {
-        Some((_, "gz")) => {
-            flate2::read::GzDecoder::new(bytes).read_to_string(&mut text).unwrap();
-        }
-        Some((_, "zst")) => text = String::from_utf8(zstd::decode_all(bytes).unwrap()).unwrap(),
-        _ => text = String::from_utf8(bytes.to_vec()).unwrap(),
-    }
-    text.lines().map(str::to_owned).collect()
 }
 
 /// With `HYDRANT_LOG`, what the node says.
