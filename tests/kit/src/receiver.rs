@@ -84,7 +84,15 @@ impl Receiver {
     /// # Errors
     /// When the port cannot be opened or the folder not be made.
     pub async fn start(rules: Rules, folder: Option<PathBuf>) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::start_on(0, rules, folder).await
+    }
+
+    /// The same on this port.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub async fn start_on(port: u16, rules: Rules, folder: Option<PathBuf>) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let address = listener.local_addr()?;
         let keep = Keep::open(folder)?;
         let state = Arc::new(State { rules, script: Mutex::default(), keep, requests: AtomicU64::new(0) });

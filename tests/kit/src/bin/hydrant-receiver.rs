@@ -24,7 +24,7 @@ struct Cli {
     /// The variable that holds the access key which requests must bring.
     #[arg(long)]
     access_key_env: Option<String>,
-    /// How records lie in a request: firehose, ndjson, json-array or lines.
+    /// How records lie in a request: firehose, ndjson, json-array, lines, or unread.
     #[arg(long, default_value = "firehose")]
     form: String,
     /// Where the records of each request are kept, in a file of its id.
@@ -73,6 +73,7 @@ fn form(name: &str) -> anyhow::Result<Form> {
         "ndjson" => Form::Ndjson,
         "json-array" => Form::JsonArray,
         "lines" => Form::Lines,
+        "unread" => Form::Unread,
         _ => bail!("no such form: {name}"),
     })
 }
