@@ -1,9 +1,10 @@
-//! Request bodies: bytes at hand, or a blob that is read while it is sent.
+//! Request bodies: bytes at hand, in one row or in parts, or a blob that is read while it is sent.
 //!
 //! In: a [`Blob`]. Out: its bytes in parts of [`PART_BYTES`], each read when the connection asks for it, so a request
 //! holds two or three parts in memory whatever its length. A read that fails ends the request, and its reason can be
 //! found again in the error that the client gives.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub(crate) const PART_BYTES: usize = 256 << 10;
 pub enum Body {
     /// These bytes.
     Bytes(Bytes),
+    /// These bytes, one part behind the other.
+    Parts(Vec<Bytes>),
     /// The bytes of this blob, read while they are sent.
     Blob(Arc<dyn Blob>),
 }
@@ -31,6 +34,7 @@ impl Body {
     pub fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Parts(parts) => parts.iter().map(|part| part.len() as u64).sum(),
             Self::Blob(blob) => blob.len(),
         }
     }
@@ -44,6 +48,10 @@ impl Body {
     pub(crate) fn into_client_body(self, progress: Arc<AtomicU64>) -> reqwest::Body {
         match self {
             Self::Bytes(bytes) => bytes.into(),
+            Self::Parts(parts) => reqwest::Body::wrap_stream(stream::iter(in_small_parts(parts).map(move |part| {
+                progress.fetch_add(1, Ordering::Relaxed);
+                Ok::<_, Infallible>(part)
+            }))),
             Self::Blob(blob) => reqwest::Body::wrap_stream(stream::try_unfold(0, move |offset| {
                 let (blob, progress) = (Arc::clone(&blob), Arc::clone(&progress));
                 async move {
@@ -58,6 +66,17 @@ impl Body {
             })),
         }
     }
+}
+
+/// The same bytes in parts of at most [`PART_BYTES`]: a connection takes a part as a whole, so a large one would show no
+/// progress for as long as it takes.
+fn in_small_parts(parts: Vec<Bytes>) -> impl Iterator<Item = Bytes> {
+    parts.into_iter().flat_map(|mut rest| {
+        std::iter::from_fn(move || {
+            let len = rest.len().min(PART_BYTES);
+            (len > 0).then(|| rest.split_to(len))
+        })
+    })
 }
 
 /// Reads the part at `offset`. An empty one before the end is an error: the request would never get further.

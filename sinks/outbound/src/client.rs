@@ -6,6 +6,7 @@
 //! ```
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,8 +14,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, header};
-use reqwest::{Certificate, redirect, retry};
+use reqwest::{Certificate, Url, redirect, retry};
 
+use crate::address::{AddressPolicy, Refused, Resolver};
 use crate::body::{Body, Unreadable, causes};
 
 /// How long an unused connection is kept. Below the 20 s after which S3 closes it, so that a request seldom meets a
@@ -28,12 +30,14 @@ pub struct Options {
     pub connect: Duration,
     /// A PEM file of certificate authorities to trust beside those of the system.
     pub ca_file: Option<PathBuf>,
+    /// Which addresses may be connected to.
+    pub addresses: AddressPolicy,
 }
 
 impl Default for Options {
-    /// 5 s for a connection, which covers a lost SYN and its two repetitions; the system's authorities.
+    /// 5 s for a connection, which covers a lost SYN and its two repetitions; the system's authorities; any address.
     fn default() -> Self {
-        Self { connect: Duration::from_secs(5), ca_file: None }
+        Self { connect: Duration::from_secs(5), ca_file: None, addresses: AddressPolicy::Anything }
     }
 }
 
@@ -97,7 +101,10 @@ pub enum SendError {
 
 /// A pool of connections. Cheap to clone; clones share the pool.
 #[derive(Clone, Debug)]
-pub struct Client(reqwest::Client);
+pub struct Client {
+    pool: reqwest::Client,
+    addresses: AddressPolicy,
+}
 
 impl Client {
     /// Builds a client. Reads the file of authorities, connects to nothing.
@@ -116,8 +123,9 @@ impl Client {
             // One connection for each request under way: bodies do not share the flow control of one HTTP/2 connection.
             .http1_only()
             .tls_certs_merge(extra)
+            .dns_resolver(Resolver(options.addresses))
             .build()
-            .map(Self)
+            .map(|pool| Self { pool, addresses: options.addresses })
             .map_err(|error| BuildError::Tls(innermost(&error)))
     }
 
@@ -143,12 +151,23 @@ impl Client {
         parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
         let request = Request::from_parts(parts, body.into_client_body(Arc::clone(&progress)));
         let request = reqwest::Request::try_from(request).map_err(|error| SendError::Invalid(innermost(&error)))?;
-        let mut answer = self.0.execute(request).await.map_err(|error| classify(&error))?;
+        self.check_host(request.url())?;
+        let mut answer = self.pool.execute(request).await.map_err(|error| classify(&error))?;
         let body = read_body(&mut answer, answer_bytes_max, &progress).await?;
         let mut whole = Response::new(body);
         *whole.status_mut() = answer.status();
         *whole.headers_mut() = std::mem::take(answer.headers_mut());
         Ok(whole)
+    }
+
+    /// A host that is an address is dialled without being resolved, so it is judged here. The URL has been parsed, which
+    /// makes one spelling of all that an address has (`0x7f.1`, `2130706433`).
+    fn check_host(&self, url: &Url) -> Result<(), SendError> {
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        match host.parse::<IpAddr>() {
+            Ok(address) if !self.addresses.allows(address) => Err(SendError::Unreachable(Refused.to_string())),
+            _ => Ok(()),
+        }
     }
 }
 

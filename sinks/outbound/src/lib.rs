@@ -6,12 +6,14 @@
 //!
 //! Never follows a redirect, never repeats a request, never asks the environment for a proxy, never unpacks an
 //! answer, and never reads more of it than it was told. Hosts come from the operator's own configuration and may be
-//! private addresses; a guard against hosts that others name has its place in [`Client::new`].
+//! private addresses; for hosts that others name there is [`AddressPolicy::PublicOnly`].
 
+mod address;
 mod body;
 mod client;
 mod stream;
 
+pub use address::AddressPolicy;
 pub use body::Body;
 pub use client::{Bounds, BuildError, Client, Options, SendError};
 pub use reqwest::Url;

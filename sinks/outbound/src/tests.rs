@@ -73,6 +73,42 @@ async fn a_body_of_any_length_arrives_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_body_in_parts_arrives_in_a_row() {
+    let world = World::start().await;
+    world.server.follow(Script::Echo);
+    let parts = vec![Bytes::from_static(b"one "), Bytes::new(), Bytes::from_static(b"two")];
+    let answer = world.put(Body::Parts(parts), BOUNDS).await.unwrap();
+    let quoted = String::from_utf8_lossy(answer.body()).into_owned();
+    assert!(quoted.contains("content-length: 7;") && quoted.contains("one two"), "{quoted}");
+
+    // The answer comes when as many bytes came as were announced.
+    world.server.follow(Script::Answer(Answer::status(204)));
+    let parts = [0, 1, 2 * PART_BYTES + 3, 0, PART_BYTES].map(|len| Bytes::from(vec![7; len]));
+    assert_eq!(world.put(Body::Parts(parts.to_vec()), BOUNDS).await.unwrap().status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn a_policy_holds_for_names_addresses_and_every_spelling_of_them() {
+    let world = World::start().await;
+    let port = world.proxy.address().port();
+    let guarded = Options { addresses: AddressPolicy::PublicOnly, ..Options::default() };
+    let guarded = Client::new(&guarded).unwrap();
+    let hosts =
+        ["localhost", "127.0.0.1", "2130706433", "0x7f.1", "017700000001", "127.1", "[::1]", "[::ffff:127.0.0.1]"];
+    for host in hosts {
+        let request = || Request::put(format!("http://{host}:{port}/events/key")).body(blob(1)).unwrap();
+        let error = guarded.send(request(), BOUNDS).await.unwrap_err();
+        let is_refused = matches!(&error, SendError::Unreachable(reason) if reason.contains("may be connected to"));
+        assert!(is_refused, "{host}: {error}");
+    }
+    assert_eq!(world.proxy.opened(), 0, "a refused address was dialled");
+    for host in ["localhost", "127.0.0.1", "2130706433"] {
+        let request = Request::put(format!("http://{host}:{port}/events/key")).body(blob(1)).unwrap();
+        world.client.send(request, BOUNDS).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn no_more_of_a_body_is_read_than_the_other_side_takes() {
     let world = World::start().await;
     world.proxy.choose(Fault::StallRequestAfter(1000));

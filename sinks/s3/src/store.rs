@@ -77,7 +77,8 @@ impl Store {
         patience: Patience,
     ) -> Result<Self, String> {
         let credentials = Arc::new(Credentials::new(config, secrets)?);
-        let options = Options { connect: patience.connect, ca_file: config.ca_file.as_ref().map(PathBuf::from) };
+        let ca_file = config.ca_file.as_ref().map(PathBuf::from);
+        let options = Options { connect: patience.connect, ca_file, ..Options::default() };
         let transport = Transport {
             client: Client::new(&options).map_err(|error| with_causes(&error))?,
             credentials: Arc::clone(&credentials),
