@@ -22,16 +22,19 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::address::AddressPolicy;
 use crate::client::BuildError;
 
-/// Opens a TCP connection to the first of the host's addresses that takes it. Small writes are sent at once.
+/// Opens a TCP connection to the first of the host's addresses that is allowed and takes it. Small writes are sent at
+/// once.
 ///
 /// # Errors
-/// When the name does not resolve, nothing listens, or `within` is over. Cancel safe: a dropped call closes what it
-/// opened.
-pub async fn connect(host: &str, port: u16, within: Duration) -> io::Result<TcpStream> {
+/// When the name does not resolve or to nothing that is allowed, nothing listens, or `within` is over. Cancel safe: a
+/// dropped call closes what it opened.
+pub async fn connect(host: &str, port: u16, addresses: AddressPolicy, within: Duration) -> io::Result<TcpStream> {
     let open = async {
-        let stream = TcpStream::connect((host, port)).await?;
+        let allowed = addresses.resolve(host, port).await?;
+        let stream = TcpStream::connect(&allowed[..]).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
     };

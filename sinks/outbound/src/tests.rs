@@ -224,16 +224,20 @@ fn authorities_that_cannot_be_used_are_named() {
 async fn a_stream_is_open_or_the_reason_is_told() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    assert!(connect("127.0.0.1", address.port(), BOUNDS.whole).await.unwrap().nodelay().unwrap());
+    assert!(
+        connect("127.0.0.1", address.port(), AddressPolicy::Anything, BOUNDS.whole).await.unwrap().nodelay().unwrap()
+    );
     drop(listener);
-    let error = connect("127.0.0.1", address.port(), BOUNDS.whole).await.unwrap_err();
+    let error = connect("localhost", address.port(), AddressPolicy::PublicOnly, BOUNDS.whole).await.unwrap_err();
+    assert!(error.to_string().contains("may be connected to"), "{error}");
+    let error = connect("127.0.0.1", address.port(), AddressPolicy::Anything, BOUNDS.whole).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
 #[tokio::test]
 async fn who_speaks_no_tls_is_told_so() {
     let world = World::start().await;
-    let tcp = connect("127.0.0.1", world.server.address().port(), BOUNDS.whole).await.unwrap();
+    let tcp = connect("127.0.0.1", world.server.address().port(), AddressPolicy::Anything, BOUNDS.whole).await.unwrap();
     let wrapped = tokio::time::timeout(BOUNDS.whole, Tls::unverified().unwrap().wrap("127.0.0.1", tcp)).await;
     assert!(wrapped.expect("within the bounds").is_err());
     let missing = Tls::verified(Some(std::path::Path::new("/no/such/file"))).map(|_| ()).unwrap_err();

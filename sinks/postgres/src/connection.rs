@@ -14,7 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use hydrant_core::{Fault, FaultCode};
-use hydrant_outbound::Tls;
+use hydrant_outbound::{AddressPolicy, Tls};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::tls::NoTlsStream;
@@ -103,7 +103,9 @@ pub(crate) struct Server {
 impl Server {
     async fn open(&self) -> Result<Session, Failure> {
         let unreachable = |reason: std::io::Error| Failure::unanswered(FaultCode::Unreachable, reason.to_string());
-        let tcp = hydrant_outbound::connect(&self.host, self.port, self.connect).await.map_err(unreachable)?;
+        let tcp = hydrant_outbound::connect(&self.host, self.port, AddressPolicy::Anything, self.connect)
+            .await
+            .map_err(unreachable)?;
         let log_in = async {
             let stream: Box<dyn Duplex> = match &self.tls {
                 None => Box::new(tcp),
