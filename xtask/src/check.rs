@@ -96,6 +96,11 @@ impl Gate {
 fn supply(cache: &Cache) -> Result<()> {
     // The crates of other platforms too, which no build on this one has asked for.
     finish("fetch", cargo(&["fetch", "--quiet", "--locked"]))?;
+    // A workspace of its own, built only when somebody fuzzes: its lock file would fall behind unseen.
+    finish(
+        "fetch for tests/fuzz",
+        cargo(&["fetch", "--quiet", "--locked", "--manifest-path", "tests/fuzz/Cargo.toml"]),
+    )?;
     let deny = cache.crate_program("cargo-deny", "0.20.2")?;
     let mut command = Command::new(deny);
     command.args(["--locked", "--offline", "--workspace", "check", "bans", "licenses", "sources"]);
