@@ -29,6 +29,8 @@ pub mod stream;
 
 pub mod encode;
 
+pub mod dead_letters;
+
 pub mod blocks;
 
 pub mod telemetry;

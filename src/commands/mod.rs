@@ -27,6 +27,8 @@ mod drain;
 
 mod cat;
 
+mod dlq;
+
 mod log_verify;
 
 mod demo;
@@ -70,6 +72,9 @@ enum Command {
     Run(run::Args),
     Drain(drain::Args),
     Cat(cat::Args),
+    /// Dead letters: what was refused, and why.
+    #[command(subcommand)]
+    Dlq(dlq::Command),
     /// Looks at what lies on disk.
     #[command(subcommand)]
     Log(LogCommand),
@@ -117,6 +122,7 @@ impl Command {
             Self::Run(args) => run::run(args, out),
             Self::Drain(args) => drain::run(args, out),
             Self::Cat(args) => cat::run(args, out),
+            Self::Dlq(command) => dlq::run(command, out),
             Self::Log(LogCommand::Verify(args)) => log_verify::run(args, out),
             Self::Demo(args) => demo::run(args, out),
         }

@@ -1,13 +1,13 @@
 //! Letter: one refused piece as a line of a dead-letter object. Pure; `docs/formats/dead-letters.md` has the table.
 //!
 //! In: the piece, why and when it was refused, what the destination knows it by. Out: a line of JSON in the service's own
-//! envelope for error records, with our members beside the service's. Never holds anything of the destination's
-//! credentials, and the record only as base64.
+//! envelope for error records, with our members beside the service's; and from such a line, what was told in it. Never
+//! holds anything of the destination's credentials, and the record only as base64.
 
 use base64_simd::STANDARD as BASE64;
 use hydrant_core::sink::Sent;
 use hydrant_storage::ledger::{Refusal, Stage};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The `Content-Type` of an object of such lines: what the service gives all of its objects.
@@ -64,6 +64,43 @@ pub fn line(sent: Sent<'_>, why: &Refusal, known_as: Vec<(&'static str, String)>
     bytes
 }
 
+/// A dead letter as it is read back: what a person or a redrive needs of it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Letter {
+    /// Attempts that ended.
+    pub attempts_made: u32,
+    /// When the record was accepted, in milliseconds since 1970.
+    pub arrival_timestamp: u64,
+    /// The kind of fault.
+    pub error_code: String,
+    /// What the destination said.
+    pub error_message: String,
+    /// When the last attempt ended, in milliseconds since 1970.
+    pub attempt_ending_timestamp: u64,
+    /// The record.
+    #[serde(deserialize_with = "record")]
+    pub raw_data: Vec<u8>,
+    /// Which piece it is.
+    pub piece_id: String,
+    /// Who refused it: `encode`, `deliver`.
+    pub stage: String,
+    /// Whether the destination may have it all the same.
+    pub outcome_unknown: bool,
+}
+
+impl Letter {
+    /// Reads a line, with or without its end; `None` for one that is no dead letter.
+    pub fn read(line: &[u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok()
+    }
+}
+
+fn record<'de, D: serde::Deserializer<'de>>(text: D) -> Result<Vec<u8>, D::Error> {
+    let text = std::borrow::Cow::<'de, str>::deserialize(text)?;
+    BASE64.decode_to_vec(text.as_bytes()).map_err(serde::de::Error::custom)
+}
+
 #[cfg(test)]
 mod tests {
     use hydrant_core::{BatchId, PartitionKeys, Piece, PieceId, Position, Timestamp};
@@ -101,5 +138,21 @@ mod tests {
                 "\n"
             )
         );
+        let letter = Letter::read(line.as_bytes()).unwrap();
+        let expected = Letter {
+            attempts_made: 5,
+            arrival_timestamp: 1_594_265_943_615,
+            error_code: why.code,
+            error_message: why.message,
+            attempt_ending_timestamp: 1_594_266_081_318,
+            raw_data: b"a \"record\"".to_vec(),
+            piece_id: "17".to_owned(),
+            stage: "deliver".to_owned(),
+            outcome_unknown: false,
+        };
+        assert_eq!(letter, expected);
+        for broken in [&line[1..], line.replace("YSAi", "YSA*").as_str(), "", "{}", "17"] {
+            assert_eq!(Letter::read(broken.as_bytes()), None, "{broken}");
+        }
     }
 }

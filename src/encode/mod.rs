@@ -8,7 +8,8 @@
 //!   prefix + moment + batch id ── name ──> object key
 //! ```
 //!
-//! A dead letter is a line of its own kind: see [`letter`].
+//! A dead letter is a line of its own kind: see [`letter`]. An object that is one as a whole says so beside it: see
+//! [`intended`].
 //!
 //! Nothing here knows a store, a clock or a configuration file.
 
@@ -25,5 +26,7 @@ mod zstd;
 pub mod decode;
 
 pub mod letter;
+
+pub mod intended;
 
 pub use pattern::PatternError;

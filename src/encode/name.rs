@@ -59,6 +59,15 @@ impl ErrorType {
     }
 }
 
+/// What the key of a dead letter says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// When its oldest record arrived, in whole seconds.
+    pub oldest_arrival: Timestamp,
+    /// The batch that became this object.
+    pub batch: BatchId,
+}
+
 /// What keys of data objects start with. Parsed and checked: every key it makes fits every store.
 ///
 /// A prefix without any expression is followed by `yyyy/MM/dd/HH/`, glued on as it is: `logs` makes
@@ -150,6 +159,20 @@ impl ErrorPrefix {
         self.evaluate(error_type, moment) + &suffix(parts, moment)
     }
 
+    /// What all keys of this kind of dead letters start with.
+    pub fn beginning(&self, error_type: ErrorType) -> String {
+        let beginning = self.0.beginning(error_type.as_str());
+        if self.0.has_expressions() { beginning } else { beginning + error_type.as_str() + "/" }
+    }
+
+    /// What a key says, if it is one of this kind of dead letters of this stream. A prefix that prints fractions of a
+    /// second makes keys that cannot be read back: names hold whole seconds.
+    pub fn read(&self, error_type: ErrorType, stream: &str, key: &str) -> Option<Named> {
+        // A stream may be called as the end of another, or as what stands before it: only the whole key tells.
+        let mut starts = key.match_indices(stream).filter_map(|(at, _)| read_suffix(stream, key.get(at..)?));
+        starts.find_map(|(parts, named)| (self.key(error_type, &parts) == key).then_some(named))
+    }
+
     fn evaluate(&self, error_type: ErrorType, moment: Moment) -> String {
         let evaluated = self.0.print(moment, error_type.as_str());
         if self.0.has_expressions() {
@@ -168,6 +191,22 @@ const NAME_TIME: &str = "%Y-%m-%d-%H-%M-%S";
 fn suffix(parts: &NameParts<'_>, moment: Moment) -> String {
     let NameParts { stream, version, batch, extension, .. } = parts;
     format!("{stream}-{version}-{}-{batch}{extension}", moment.format(NAME_TIME))
+}
+
+/// Digits and dashes of [`NAME_TIME`], as of years up to 9999.
+const NAME_TIME_BYTES: usize = 19;
+
+/// Length of a batch id as it is written.
+const BATCH_BYTES: usize = 36;
+
+/// Reads what [`suffix`] wrote.
+fn read_suffix<'a>(stream: &'a str, text: &'a str) -> Option<(NameParts<'a>, Named)> {
+    let (version, rest) = text.strip_prefix(stream)?.strip_prefix('-')?.split_once('-')?;
+    let (moment, rest) = rest.split_at_checked(NAME_TIME_BYTES)?;
+    let (batch, extension) = rest.strip_prefix('-')?.split_at_checked(BATCH_BYTES)?;
+    let oldest_arrival = Moment::parse(NAME_TIME, moment)?;
+    let (version, batch) = (version.parse().ok()?, batch.parse().ok()?);
+    Some((NameParts { stream, version, oldest_arrival, batch, extension }, Named { oldest_arrival, batch }))
 }
 
 /// 2026-09-30T23:59:59.999Z: a Wednesday in September, so that each number and name is as long as it gets.

@@ -273,6 +273,12 @@ impl Moment {
         self.0.strftime(format).to_string()
     }
 
+    /// The timestamp whose text by this format is `text`; `None` for one before 1970.
+    pub(super) fn parse(format: &str, text: &str) -> Option<Timestamp> {
+        let at = Offset::UTC.to_timestamp(DateTime::strptime(format, text).ok()?).ok()?;
+        u64::try_from(at.as_millisecond()).ok().map(Timestamp::from_millis)
+    }
+
     fn date(self) -> Date {
         self.0.date()
     }

@@ -188,6 +188,19 @@ impl Template {
         self.parts.contains(&Part::ErrorType)
     }
 
+    /// Its text up to the first date: what it prints at any moment starts with this.
+    pub(super) fn beginning(&self, error_type: &str) -> String {
+        let mut out = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.push_str(text),
+                Part::ErrorType => out.push_str(error_type),
+                Part::Time(_) => break,
+            }
+        }
+        out
+    }
+
     /// Its text at this moment.
     pub(super) fn print(&self, moment: Moment, error_type: &str) -> String {
         let mut out = String::new();

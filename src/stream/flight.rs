@@ -29,6 +29,7 @@ use hydrant_storage::ordinals::Ordinals;
 use hydrant_storage::outbox::{Content, Found, Header, Outbox, pieces};
 
 use super::pool::{Pool, finish};
+use crate::encode::intended::Intended;
 
 /// Longest attempt. Sinks have shorter time-outs of their own; this one catches a sink that forgot.
 const ATTEMPT_MAX: Duration = Duration::from_mins(15);
@@ -242,18 +243,9 @@ fn object(header: Header, redirected: Option<String>, intended: &str, body: Arc<
     let key = match redirected {
         None => key,
         Some(redirected) => {
-            metadata.push(("hydrant-intended-store".to_owned(), visible(intended)));
-            metadata.push(("hydrant-intended-key".to_owned(), visible(&key)));
+            metadata.extend(Intended { store: intended.to_owned(), key }.metadata());
             redirected
         }
     };
     Ok(Object { batch, key, content_type, content_encoding, metadata, body })
-}
-
-/// Percent-encodes what may not stand in a metadata value, the percent sign included.
-fn visible(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
-    text.bytes()
-        .map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
 }

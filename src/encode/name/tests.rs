@@ -41,6 +41,38 @@ fn a_redirected_object_keeps_its_name_behind_the_error_prefix() {
     assert_eq!(key, format!("dead/delivery-failed/2018/08/27/10/{SUFFIX}.gz"));
 }
 
+/// Goal: a redrive takes every dead letter of its stream and none of another. Method: keys of all kinds of prefixes are
+/// read back; streams are called as each other's beginnings and ends.
+#[test]
+fn a_key_is_read_back_by_the_prefix_that_made_it_and_by_its_stream_alone() {
+    for prefix in [
+        "",
+        "dead/",
+        "dead",
+        "e/!{firehose:error-output-type}",
+        "!{timestamp:yyyy/MM}/!{firehose:error-output-type}/web-",
+        "!{firehose:error-output-type}/web/!{timestamp:HH}/",
+    ] {
+        let error_prefix = ErrorPrefix::parse(prefix).unwrap();
+        let streams = ["web", "web-1", "1", "b", "w", "2018"];
+        for (stream, extension) in streams.iter().zip(["", ".gz", ".zst", "", ".gz", ""]) {
+            let parts = NameParts { stream, version: 20, extension, ..parts() };
+            let key = error_prefix.key(ErrorType::DeliveryFailed, &parts);
+            assert!(key.starts_with(&error_prefix.beginning(ErrorType::DeliveryFailed)), "{key}");
+            let named = Named { oldest_arrival: MOMENT, batch: parts.batch };
+            for other in streams {
+                let read = error_prefix.read(ErrorType::DeliveryFailed, other, &key);
+                assert_eq!(read, (other == *stream).then_some(named), "{other}: {key}");
+            }
+            assert_eq!(error_prefix.read(ErrorType::ProcessingFailed, stream, &key), None, "{key}");
+            assert_eq!(error_prefix.read(ErrorType::DeliveryFailed, stream, &key[1..]), None, "{key}");
+        }
+    }
+    let beginning = |prefix| ErrorPrefix::parse(prefix).unwrap().beginning(ErrorType::DeliveryFailed);
+    assert_eq!(beginning("dead/"), "dead/delivery-failed/");
+    assert_eq!(beginning("a/!{firehose:error-output-type}/b-!{timestamp:yyyy}/"), "a/delivery-failed/b-");
+}
+
 #[test]
 fn an_absent_prefix_is_the_empty_one() {
     assert_eq!(Prefix::default().key(&parts()), Prefix::parse("").unwrap().key(&parts()));
