@@ -88,6 +88,10 @@ impl Destinations for Declared<'_> {
 /// disk.
 const COMMIT_THREADS: usize = 2;
 
+/// Memory for records that were just acknowledged and that packing, which follows closely, need not read back from the
+/// disk. What a few busy streams have under way; a stream whose packing stands still has no use for more.
+const RECENT_BYTES: ByteSize = ByteSize::mib(16);
+
 /// A running node without its listener.
 pub struct Node {
     /// The live streams.
@@ -134,7 +138,8 @@ pub fn assemble(
     let space = Space::new(server.disk);
     let budget = Budget::new(server.memory);
     let committers = Committers::start(if edges.pool.has_threads() { COMMIT_THREADS } else { 0 })
-        .map_err(|error| StartError::Data(format!("start commit threads: {error}")))?;
+        .map_err(|error| StartError::Data(format!("start commit threads: {error}")))?
+        .with_memory(RECENT_BYTES);
     let mut opened = Vec::new();
     for stream in spec.streams.values() {
         let fail = |why: String| StartError::Stream { stream: stream.name.clone(), why };

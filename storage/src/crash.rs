@@ -129,19 +129,19 @@ pub use self::armed::{linger, reach, slips};
 
 /// Ends the process if it was asked to end here.
 #[cfg(not(feature = "crash-points"))]
-#[inline(always)]
+#[inline]
 pub const fn reach(_point: Point) {}
 
 /// Whether this mistake is to be made: never.
 #[cfg(not(feature = "crash-points"))]
-#[inline(always)]
+#[inline]
 pub const fn slips(_slip: Slip) -> bool {
     false
 }
 
 /// Gives a slip time to do harm.
 #[cfg(not(feature = "crash-points"))]
-#[inline(always)]
+#[inline]
 pub const fn linger() {}
 
 #[cfg(feature = "crash-points")]

@@ -25,6 +25,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::frame::{Draft, HEADER_BYTES, Header};
 use super::rack::{Mark, Rack, Spare};
+use super::reader::Frame;
+use super::recent::Recent;
 use super::segment::{self, FRAMES_START, MakeError, Segment};
 use super::{AppendError, Options};
 use crate::crash::{self, Point, Slip};
@@ -115,6 +117,7 @@ impl Committer {
         &mut self,
         waiting: Vec<Pending>,
         rack: &Rack,
+        recent: &Recent,
         times: &Timings,
         published: &dyn Fn(Position),
     ) -> Round {
@@ -146,6 +149,7 @@ impl Committer {
             rack.publish(Mark { position: self.next, offset: end }, Mark { position: first, offset });
             self.durable = self.next;
             self.active = Some((segment, end));
+            recent.keep(frames_of(&mut group, first));
             published(self.durable);
             for pending in group {
                 let span = Span::new(first, pending.draft.count.into());
@@ -283,6 +287,15 @@ impl Committer {
         crash::reach(Point::AppendSynced);
         synced
     }
+}
+
+/// The frames of a group that starts at `first`, as a reader gets them. They leave the group without records.
+fn frames_of(group: &mut [Pending], mut first: Position) -> impl Iterator<Item = Frame> {
+    group.iter_mut().map(move |Pending { draft, .. }| {
+        let frame = draft.take_frame(first);
+        first = frame.span().end;
+        frame
+    })
 }
 
 /// The slip: those who wait are told that their records are stored, and the disk is slow.

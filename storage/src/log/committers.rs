@@ -16,6 +16,9 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use hydrant_core::ByteSize;
+
+use super::recent::Room;
 use super::shared::Shared;
 
 /// The threads that write the logs of a process. Dropping it finishes what is queued and stops them; appends after
@@ -23,6 +26,7 @@ use super::shared::Shared;
 #[derive(Debug)]
 pub struct Committers {
     pool: Arc<Pool>,
+    room: Room,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -34,13 +38,21 @@ impl Committers {
     /// # Errors
     /// When the system does not give a thread.
     pub fn start(threads: usize) -> io::Result<Self> {
-        let mut committers = Self { pool: Arc::default(), threads: Vec::with_capacity(threads) };
+        let mut committers = Self { pool: Arc::default(), room: Room::default(), threads: Vec::with_capacity(threads) };
         for number in 0..threads {
             let pool = Arc::clone(&committers.pool);
             let builder = std::thread::Builder::new().name(format!("commit-{number}"));
             committers.threads.push(builder.spawn(move || while pool.serve_one(Wait::ForWork) {})?);
         }
         Ok(committers)
+    }
+
+    /// Keeps up to this many bytes of what was just written in memory, for readers that follow closely. Holds for logs that
+    /// are opened afterwards; without it they read everything back from the disk.
+    #[must_use]
+    pub fn with_memory(mut self, bytes: ByteSize) -> Self {
+        self.room = Room::new(bytes);
+        self
     }
 
     /// Does on this thread all that waits to be done.
@@ -50,6 +62,10 @@ impl Committers {
 
     pub(super) fn pool(&self) -> Arc<Pool> {
         Arc::clone(&self.pool)
+    }
+
+    pub(super) fn room(&self) -> Room {
+        self.room.clone()
     }
 }
 

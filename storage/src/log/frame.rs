@@ -17,6 +17,7 @@ use crc_fast::{CrcAlgorithm, Digest, checksum};
 use hydrant_core::{Position, Span, Timestamp};
 
 use super::Payloads;
+use super::reader::Frame;
 
 /// Length of a frame's header in bytes.
 pub(super) const HEADER_BYTES: usize = 48;
@@ -184,6 +185,12 @@ impl Draft {
     pub(super) const fn header(&self, first: Position, durable_to: Position) -> Header {
         let &Self { count, data_len, body_crc, arrived_at, .. } = self;
         Header { kind: Kind::Records, count, data_len, body_crc, first, arrived_at, durable_to }
+    }
+
+    /// The records, as a reader gets them. Leaves a draft without any.
+    pub(super) fn take_frame(&mut self, first: Position) -> Frame {
+        let (data, lengths) = (std::mem::take(&mut self.data), std::mem::take(&mut self.table).into());
+        Frame { first, arrived_at: self.arrived_at, data, lengths }
     }
 
     /// Bytes that the frame will take.

@@ -41,6 +41,8 @@ mod committers;
 
 mod shared;
 
+mod recent;
+
 mod reader;
 
 #[cfg(test)]
@@ -250,7 +252,7 @@ impl Log {
         let salt_seed = options.salt_seed.unwrap_or_else(random_seed);
         let committer = Committer::new(options, salt_seed, Arc::clone(&clock), lists.end, next);
         let rack = Rack::new(dir.to_owned(), files, share, lists);
-        let log = Self { shared: Shared::new(options, rack, committer, clock, committers.pool()) };
+        let log = Self { shared: Shared::new(options, rack, committer, clock, committers) };
         log.forget(options.forgotten).map_err(OpenError::io("put away segments in", dir))?;
         Ok(Opened { log, lost })
     }

@@ -4,7 +4,7 @@
 //! Out: slices of frames, and which records are lost.
 //!
 //! Never passes the durable end, never shows a frame that is not confirmed to its last byte, and never stops for
-//! damage: it says what is gone and goes on behind it. Only a disk that does not answer stops it, for then nothing
+//! damage: it says what is gone and goes on behind it. What has just been written it gets from memory. Only a disk that does not answer stops it, for then nothing
 //! is known to be lost; the same call may be made again.
 
 use std::io;
@@ -46,7 +46,7 @@ pub struct Frame {
     pub first: Position,
     /// When the request was accepted.
     pub arrived_at: Timestamp,
-    /// All payloads, one after the other. Shares memory with the other frames of its slice.
+    /// All payloads, one after the other. Shares memory with the other frames of its slice, or with the request.
     pub data: Bytes,
     /// The length of each payload, as a table of little-endian 32-bit numbers.
     pub lengths: Bytes,
@@ -56,6 +56,11 @@ impl Frame {
     /// How many records it holds.
     pub fn count(&self) -> usize {
         self.lengths.len() / 4
+    }
+
+    /// Bytes of memory: payloads and their lengths.
+    pub(super) fn bytes(&self) -> usize {
+        self.data.len() + self.lengths.len()
     }
 
     /// The length of a record in bytes; zero when there is no such record.
@@ -125,6 +130,12 @@ impl Reader {
     pub fn next(&mut self, bytes_max: usize) -> Result<Slice, ReadError> {
         let log = Arc::clone(&self.log);
         let mut slice = Slice::default();
+        for frame in log.recent.take(self.position, bytes_max) {
+            self.standing = None; // or the segment could not be used again
+            let frame = frame.starting_at(self.position);
+            self.move_to(frame.span().end);
+            slice.frames.push(frame);
+        }
         while slice.frames.is_empty() {
             match log.rack.find(self.position) {
                 Place::CaughtUp { end, missing } => {

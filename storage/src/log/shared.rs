@@ -19,9 +19,10 @@ use hydrant_core::{ByteSize, Clock, Position, Span};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::commit::{self, Committer, Pending, Round};
-use super::committers::Pool;
+use super::committers::{Committers, Pool};
 use super::frame::{self, Draft};
 use super::rack::{ForgetError, Held, Rack};
+use super::recent::Recent;
 use super::{AppendError, Options, Payloads, Usage};
 use crate::buffers::Buffers;
 use crate::timing::Timings;
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(super) progress: watch::Sender<Progress>,
     /// What readers read into.
     pub(super) buffers: Buffers,
+    pub(super) recent: Recent,
     times: Timings,
 }
 
@@ -116,14 +118,14 @@ impl Shared {
         rack: Rack,
         committer: Committer,
         clock: Arc<dyn Clock>,
-        pool: Arc<Pool>,
+        committers: &Committers,
     ) -> Arc<Self> {
         let queue_bytes_max = u32::try_from(options.queue_bytes_max.get()).unwrap_or(u32::MAX);
         let end = rack.end();
         Arc::new(Self {
             rack,
             clock,
-            pool,
+            pool: committers.pool(),
             room: Arc::new(Semaphore::new(queue_bytes_max as usize)),
             queue_bytes_max,
             segment_bytes_first: options.segment_bytes_first.get(),
@@ -132,6 +134,7 @@ impl Shared {
             committer: Mutex::new(committer),
             progress: watch::Sender::new(Progress { end, closed: false, poisoned: false }),
             buffers: options.buffers.clone(),
+            recent: Recent::new(committers.room()),
             times: Timings::default(),
         })
     }
@@ -233,7 +236,7 @@ impl Shared {
         let mut committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner);
         let published = |end| self.progress.send_modify(|progress| progress.end = end);
         let round = || {
-            let round = committer.round(waiting, &self.rack, &self.times, &published);
+            let round = committer.round(waiting, &self.rack, &self.recent, &self.times, &published);
             match round {
                 Round::Done if self.queue().waiting.is_empty() => match committer.mark() {
                     Ok(()) => Round::Done,

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hydrant_core::{Position, Span};
+use hydrant_core::{ByteSize, Position, Span};
 
 use super::world::World;
 use crate::files::sim::Op;
@@ -156,6 +156,28 @@ fn a_reader_starts_in_the_middle_of_a_request_and_keeps_to_its_budget() {
     }
     // A frame larger than the budget comes alone.
     assert_eq!(world.log().reader(Position::FIRST).next(1).unwrap().frames.len(), 1);
+}
+
+#[test]
+fn a_reader_that_follows_closely_reads_nothing_back_and_stands_in_nobodys_way() {
+    let mut world = World::new(1);
+    world.memory = ByteSize::kib(8);
+    world.open().unwrap();
+    for _ in 0..7 {
+        world.store(&[900, 1000]);
+    }
+    world.follow();
+    let reads = world.files.count(Op::Read);
+    assert!(reads > 0, "there is memory for the last few only");
+    for _ in 0..7 {
+        world.store(&[900, 1000]);
+        world.follow();
+    }
+    assert_eq!(world.files.count(Op::Read), reads);
+    let removed = world.files.count(Op::Remove);
+    world.forget(world.log().end()).unwrap();
+    assert!(world.log().usage().spare_bytes > 0);
+    assert_eq!(world.files.count(Op::Remove), removed, "a file is not used again, as if it were still read");
 }
 
 #[test]

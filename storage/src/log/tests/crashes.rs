@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use hydrant_core::Position;
+use hydrant_core::{ByteSize, Position};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -16,6 +16,8 @@ enum Action {
     Append(Vec<Vec<usize>>),
     /// Read all, and check it.
     Check,
+    /// Read on where the last one of these stopped.
+    Follow,
     /// Forget what lies below this share (of 256) of what is kept.
     Forget(u8),
     /// The process ends with these requests in the queue; the disk keeps all.
@@ -51,6 +53,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
     let action = prop_oneof![
         8 => requests().prop_map(Action::Append),
         2 => Just(Action::Check),
+        4 => Just(Action::Follow),
         3 => any::<u8>().prop_map(Action::Forget),
         1 => requests().prop_map(Action::Kill),
         2 => requests().prop_map(Action::Crash),
@@ -70,6 +73,7 @@ impl World {
                 }
             }
             Action::Check => self.check(),
+            Action::Follow => self.follow(),
             Action::Forget(share) => self.forget(self.part(*share)).unwrap(),
             Action::Kill(requests) => {
                 self.leave_queued(requests);
@@ -121,8 +125,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_acknowledged_record_is_there_once_in_order_and_nothing_else(seed in any::<u64>(), actions in actions()) {
+    fn every_acknowledged_record_is_there_once_in_order_and_nothing_else(
+        seed in any::<u64>(),
+        actions in actions(),
+        memory in prop_oneof![Just(0), 1_u64..30_000],
+    ) {
         let mut world = World::new(seed);
+        world.memory = ByteSize::bytes(memory);
+        world.open().unwrap();
         for action in &actions {
             world.act(action);
         }

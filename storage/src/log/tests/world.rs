@@ -12,7 +12,7 @@ use bytes::Bytes;
 use hydrant_core::{ByteSize, Clock, Position, Span, Timestamp};
 
 use crate::files::sim::SimFiles;
-use crate::log::{AppendError, Committers, Log, Lost, OpenError, Options, Payloads};
+use crate::log::{AppendError, Committers, Frame, Log, Lost, OpenError, Options, Payloads, Reader};
 use crate::space::{Share, Space};
 
 pub(super) const DIR: &str = "data/log";
@@ -60,6 +60,10 @@ pub(super) struct World {
     unsure: Vec<Vec<Vec<u8>>>,
     pub(super) forgotten: Position,
     records_made: u64,
+    /// Bytes of what was just written that stay in memory.
+    pub(super) memory: ByteSize,
+    /// A reader that goes on where it stood.
+    follower: Option<Reader>,
 }
 
 /// What a reader gave.
@@ -108,6 +112,8 @@ impl World {
             unsure: Vec::new(),
             forgotten: Position::FIRST,
             records_made: 0,
+            memory: ByteSize::bytes(0),
+            follower: None,
         }
     }
 
@@ -124,9 +130,10 @@ impl World {
 
     /// Opens the log again, with what a ledger would know.
     pub(super) fn open(&mut self) -> Result<(), OpenError> {
-        self.log = None;
+        (self.log, self.follower) = (None, None);
         // What the process that is gone had queued is gone with it: dropping the threads would write it now.
-        std::mem::forget(std::mem::replace(&mut self.committers, Committers::start(0).unwrap()));
+        let committers = Committers::start(0).unwrap().with_memory(self.memory);
+        std::mem::forget(std::mem::replace(&mut self.committers, committers));
         self.options.forgotten = self.forgotten;
         self.options.floor = self.options.floor.max(self.forgotten);
         self.share = Space::new(ByteSize::gib(1)).share(self.share.limit());
@@ -235,6 +242,27 @@ impl World {
             if slice.frames.is_empty() {
                 assert_eq!(slice.end, self.log().end().max(from));
                 return read;
+            }
+        }
+    }
+
+    /// Reads on where it stopped the last time, up to the end, and checks that nothing was passed over.
+    pub(super) fn follow(&mut self) {
+        let (log, from) = (self.log().clone(), self.forgotten);
+        let reader = self.follower.get_or_insert_with(|| log.reader(from));
+        let mut expected = self.promised.range(reader.position().max(from)..);
+        loop {
+            let slice = reader.next(3000).unwrap();
+            assert_eq!(slice.lost, []);
+            for (position, record) in slice.frames.iter().flat_map(Frame::records) {
+                if position >= from {
+                    let promised = expected.next().map(|(position, record)| (*position, record.as_slice()));
+                    assert_eq!(Some((position, record)), promised, "other than was promised");
+                }
+            }
+            if slice.frames.is_empty() {
+                assert_eq!(expected.next(), None, "not all was read");
+                return;
             }
         }
     }
