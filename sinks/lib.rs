@@ -53,6 +53,9 @@ pub enum SinkConfig {
     /// Rows in a table of PostgreSQL.
     #[cfg(feature = "postgres")]
     Postgres(Box<hydrant_sink_postgres::SinkConfig>),
+    /// Requests to an HTTP endpoint, as the service sends them or plain.
+    #[cfg(feature = "http")]
+    Http(Box<hydrant_sink_http::SinkConfig>),
 }
 
 /// What sinks that write objects have in common, as written. The prefix is not parsed yet.
@@ -68,8 +71,17 @@ pub struct ObjectOptions<'a> {
     pub delimiter: Delimiter,
 }
 
+/// Whose pieces a sink takes, as far as destinations are told. Empty where a sink is made only to be asked what it takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin<'a> {
+    /// The ARN of the stream, for protocols that name it.
+    pub arn: &'a str,
+    /// The lane among all that write to the destination, for sinks that leave marks of their own there.
+    pub lane: &'a str,
+}
+
 impl SinkConfig {
-    /// The kind as declared: `file`, `s3`, `postgres`. One that writes objects names a store of the same kind.
+    /// The kind as declared: `file`, `s3`, `postgres`, `http`. One that writes objects names a store of the same kind.
     pub fn kind(&self) -> &'static str {
         match self {
             #[cfg(feature = "file")]
@@ -78,6 +90,8 @@ impl SinkConfig {
             Self::S3(_) => "s3",
             #[cfg(feature = "postgres")]
             Self::Postgres(_) => "postgres",
+            #[cfg(feature = "http")]
+            Self::Http(_) => "http",
         }
     }
 
@@ -93,6 +107,8 @@ impl SinkConfig {
             Self::S3(config) => config.validate(&at, problems),
             #[cfg(feature = "postgres")]
             Self::Postgres(config) => config.validate(&at, secrets, problems),
+            #[cfg(feature = "http")]
+            Self::Http(config) => config.validate(&at, secrets, problems),
         }
     }
 
@@ -109,17 +125,18 @@ impl SinkConfig {
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(_) => None,
+            #[cfg(feature = "http")]
+            Self::Http(_) => None,
         }
     }
 
-    /// Makes the sink, if it is one of separate pieces: `None` for one that writes objects, which its store makes. `lane`
-    /// names whose pieces they are among all that write to the destination, for sinks that leave marks of their own there.
-    /// Never connects: a destination that is down does not stop the start.
+    /// Makes the sink, if it is one of separate pieces: `None` for one that writes objects, which its store makes. Never
+    /// connects: a destination that is down does not stop the start.
     ///
     /// # Errors
     /// A sentence for the operator; none is expected after [`validate`](Self::validate) found nothing.
     #[allow(unused_variables, reason = "without the feature of any sink of separate pieces")]
-    pub fn build(&self, lane: &str, secrets: &dyn Secrets) -> Result<Option<Arc<dyn PieceSink>>, String> {
+    pub fn build(&self, origin: Origin<'_>, secrets: &dyn Secrets) -> Result<Option<Arc<dyn PieceSink>>, String> {
         match self {
             #[cfg(feature = "file")]
             Self::File(_) => Ok(None),
@@ -127,8 +144,10 @@ impl SinkConfig {
             Self::S3(_) => Ok(None),
             #[cfg(feature = "postgres")]
             Self::Postgres(config) => {
-                Ok(Some(Arc::new(hydrant_sink_postgres::PostgresSink::new(config, lane, secrets)?)))
+                Ok(Some(Arc::new(hydrant_sink_postgres::PostgresSink::new(config, origin.lane, secrets)?)))
             }
+            #[cfg(feature = "http")]
+            Self::Http(config) => Ok(Some(Arc::new(hydrant_sink_http::HttpSink::new(config, origin.arn, secrets)?))),
         }
     }
 

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hydrant_core::secret::Secrets;
-use hydrant_core::{ByteSize, ObjectSink, PieceSink, Sink};
-use hydrant_sinks::Encryption;
+use hydrant_core::{ObjectSink, PieceSink, Sink};
+use hydrant_sinks::{Encryption, Origin};
 use hydrant_storage::catalog::{DataDir, Declaration, StreamEntry, Undeclared};
 use hydrant_storage::crash::{self, Point};
 use hydrant_storage::log::{self, Committers, Log};
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::config::spec::{PiecesSpec, SinkSpec, Spec, StoreSpec, StreamSpec};
+use crate::config::spec::{PiecesSpec, ServerSpec, SinkSpec, Spec, StoreSpec, StreamSpec};
 use crate::stream::Edges;
 use crate::stream::budget::Budget;
 use crate::stream::lane::{Lane, OpenLane};
@@ -38,11 +38,11 @@ pub trait Destinations {
     /// A sentence for the operator.
     fn store(&self, store: &StoreSpec, encryption: &Encryption) -> Result<Arc<dyn ObjectSink>, String>;
 
-    /// Makes the sink that takes separate pieces, those of the lane of this name. Never connects.
+    /// Makes the sink that takes separate pieces, those of this origin. Never connects.
     ///
     /// # Errors
     /// A sentence for the operator.
-    fn service(&self, service: &PiecesSpec, lane: &str) -> Result<Arc<dyn PieceSink>, String>;
+    fn service(&self, service: &PiecesSpec, origin: Origin<'_>) -> Result<Arc<dyn PieceSink>, String>;
 }
 
 /// The destinations as they were declared. Streams that place objects alike share a sink: its connections, its credentials,
@@ -78,8 +78,8 @@ impl Destinations for Declared<'_> {
         Ok(sink)
     }
 
-    fn service(&self, service: &PiecesSpec, lane: &str) -> Result<Arc<dyn PieceSink>, String> {
-        let sink = service.config.build(lane, self.secrets)?;
+    fn service(&self, service: &PiecesSpec, origin: Origin<'_>) -> Result<Arc<dyn PieceSink>, String> {
+        let sink = service.config.build(origin, self.secrets)?;
         sink.ok_or_else(|| format!("a sink of kind `{}` takes no separate pieces", service.kind))
     }
 }
@@ -143,18 +143,8 @@ pub fn assemble(
     let mut opened = Vec::new();
     for stream in spec.streams.values() {
         let fail = |why: String| StartError::Stream { stream: stream.name.clone(), why };
-        let ready = open_stream(
-            stream,
-            server.disk_per_stream,
-            server.grace,
-            edges,
-            destinations,
-            &mut data,
-            &space,
-            &budget,
-            &committers,
-        )
-        .map_err(fail)?;
+        let ready =
+            open_stream(stream, server, edges, destinations, &mut data, &space, &budget, &committers).map_err(fail)?;
         opened.push(ready);
     }
     for left in data.undeclared(&spec.streams.keys().map(String::as_str).collect()) {
@@ -246,8 +236,7 @@ struct Ready {
 )]
 fn open_stream(
     spec: &StreamSpec,
-    disk: ByteSize,
-    grace: Duration,
+    server: &ServerSpec,
     edges: &Edges,
     destinations: &dyn Destinations,
     data: &mut DataDir,
@@ -259,12 +248,14 @@ fn open_stream(
     let (entry, dir) = declare(spec, edges, data)?;
     let primary = match &spec.sink {
         SinkSpec::Objects(objects) => Sink::Objects(destinations.store(&objects.store, &objects.encryption)?),
-        // The incarnation tells it from a stream of the same name on another machine, or of an earlier life.
         SinkSpec::Pieces(service) => {
-            Sink::Pieces(destinations.service(service, &format!("{}/{:016x}", spec.name, entry.incarnation))?)
+            // The incarnation tells it from a stream of the same name on another machine, or of an earlier life.
+            let lane = format!("{}/{:016x}", spec.name, entry.incarnation);
+            let origin = Origin { arn: &server.arn_of(&spec.name), lane: &lane };
+            Sink::Pieces(destinations.service(service, origin)?)
         }
     };
-    let share = space.share(disk);
+    let share = space.share(server.disk_per_stream);
     let spec = Arc::new(spec.clone());
     let lane = |live: &LiveStream| Lane {
         spec: Arc::clone(&spec),
@@ -280,7 +271,7 @@ fn open_stream(
         drain: live.drain_below(),
         seals: Lane::seals(),
         settled: live.settled_below().clone(),
-        grace,
+        grace: server.grace,
         edges: edges.clone(),
     };
     let open = OpenLane::open(&spec.name, &dir, &share, edges).map_err(|error| error.to_string())?;

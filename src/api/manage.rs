@@ -15,7 +15,7 @@ use super::error::ServiceError;
 use super::operation::Operation;
 use super::violations::{Constraint, Violations};
 use super::wire::parse;
-use crate::config::spec::{Delimiter, Hints, ObjectsSpec, SinkSpec, StreamSpec};
+use crate::config::spec::{Delimiter, Hints, ObjectsSpec, SinkSpec, StreamSpec, stream_arn};
 use crate::streams::LiveStream;
 
 /// A stream has one destination, and the service always calls it this.
@@ -220,7 +220,7 @@ impl Api {
         let identity = stream.identity();
         StreamDescription {
             delivery_stream_name: name,
-            delivery_stream_arn: format!("arn:aws:firehose:{}:{}:deliverystream/{name}", self.region, self.account),
+            delivery_stream_arn: stream_arn(&self.region, &self.account, name),
             // A stream whose destination is down still takes records, and the service has no word for that.
             delivery_stream_status: "ACTIVE",
             delivery_stream_encryption_configuration: Status { status: "DISABLED" },

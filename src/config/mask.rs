@@ -18,10 +18,11 @@ use super::nearest::distance;
 const STARS: &str = "***";
 
 /// Parts of a key's name that tell of a secret.
-const TELLING: [&str; 7] = ["secret", "passw", "passphrase", "token", "private", "credential", "apikey"];
+const TELLING: [&str; 9] =
+    ["secret", "passw", "passphrase", "token", "private", "credential", "apikey", "cookie", "signature"];
 
 /// Whole names of keys, and last words of them, that tell of a secret.
-const TELLING_WORDS: [&str; 4] = ["key", "auth", "pwd", "authorization"];
+const TELLING_WORDS: [&str; 5] = ["key", "auth", "pwd", "authorization", "sig"];
 
 /// The keys of one of `server.credentials`.
 const CREDENTIAL: [&str; 2] = ["access_key_id", "secret_access_key"];

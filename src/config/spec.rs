@@ -54,6 +54,18 @@ pub struct ServerSpec {
     pub credentials: Vec<Credential>,
 }
 
+impl ServerSpec {
+    /// The ARN of a stream.
+    pub fn arn_of(&self, stream: &str) -> String {
+        stream_arn(&self.region, &self.account, stream)
+    }
+}
+
+/// The ARN of a stream in this region and account.
+pub fn stream_arn(region: &str, account: &str, stream: &str) -> String {
+    format!("arn:aws:firehose:{region}:{account}:deliverystream/{stream}")
+}
+
 /// Where certificate and key of the HTTPS listener are. They are read again while the server runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSpec {

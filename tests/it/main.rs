@@ -8,6 +8,7 @@
 //! | `https` | do unmodified clients speak HTTPS, and does a new certificate need no restart? |
 //! | `idle` | what does a crowd that says nothing cost the others? |
 //! | `dead_letters` | what becomes of objects that their store does not take? |
+//! | `endpoint` | what becomes of records on their way to an HTTP endpoint? |
 //! | `commands` | what do commands say to people and programs, and how do they end? |
 //! | `life` | starting, stopping, crashing, a second process, every file in `config/` |
 //! | `demo` | does the tour end well, and can its lines be pasted? |
@@ -29,6 +30,7 @@
 mod commands;
 mod dead_letters;
 mod demo;
+mod endpoint;
 mod forged;
 mod https;
 mod idle;

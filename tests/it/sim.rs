@@ -25,7 +25,7 @@ use hydrant::stream::pool::Pool;
 use hydrant::streams::LiveStream;
 use hydrant_core::secret::{Secret, SecretRef, Secrets};
 use hydrant_core::{ByteSize, ObjectSink, PieceSink};
-use hydrant_sinks::Encryption;
+use hydrant_sinks::{Encryption, Origin};
 use hydrant_storage::catalog::DataDir;
 use hydrant_storage::files::sim::{Op, SimFiles, Times};
 use hydrant_storage::log::{AppendError, Payloads};
@@ -88,7 +88,7 @@ impl Destinations for Simulation {
         Ok(Arc::<Store>::clone(&self.stores[&store.name]))
     }
 
-    fn service(&self, service: &PiecesSpec, _: &str) -> Result<Arc<dyn PieceSink>, String> {
+    fn service(&self, service: &PiecesSpec, _: Origin<'_>) -> Result<Arc<dyn PieceSink>, String> {
         Ok(Arc::<Service>::clone(&self.services[service.kind]))
     }
 }

@@ -6,7 +6,7 @@ use hydrant_core::duration::TimeSpan;
 use hydrant_core::problem::{DocPath, Problems};
 use hydrant_core::secret::Secrets;
 use hydrant_core::{ByteSize, Limits};
-use hydrant_sinks::{Encryption, ObjectOptions, SinkConfig};
+use hydrant_sinks::{Encryption, ObjectOptions, Origin, SinkConfig};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -113,7 +113,7 @@ fn sink(
         return objects(sink, options, at, stores, problems).map(|objects| (SinkSpec::Objects(objects), None));
     }
     // Only the sink itself knows what it takes. Making it costs nothing and connects to nothing.
-    let made = is_sound.then(|| sink.build("", secrets))?;
+    let made = is_sound.then(|| sink.build(Origin::default(), secrets))?;
     let made = made.map_err(|why| problems.add(at.field(sink.kind()), why)).ok()??;
     let error_type = ErrorType::Refused(made.error_type());
     let pieces = PiecesSpec { kind: sink.kind(), config: sink.clone(), error_type };
