@@ -145,7 +145,7 @@ async fn place_all(
             };
             match store.place(&object).await {
                 Verdict::Delivered => Ok(()),
-                Verdict::Retry(fault) | Verdict::Refused(fault) => bail!("{fault}"),
+                Verdict::Retry(fault) | Verdict::Refused(fault) | Verdict::Discarded(fault) => bail!("{fault}"),
             }
         });
     }

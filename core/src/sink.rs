@@ -17,7 +17,8 @@
 //! 7. `&self`, called many times at once: by each of its streams up to [`Limits::attempts_in_flight_max`].
 //! 8. [`Verdict::Refused`] is only for faults *of a record* (its type, size or schema). What an operator can mend
 //!    (wrong credentials, missing bucket, full disk, unknown host) is [`Verdict::Retry`]: an expired password must
-//!    not empty a stream into the dead letters.
+//!    not empty a stream into the dead letters. [`Verdict::Discarded`] is for such a fault that the sink's own
+//!    configuration names: nothing is ever thrown away by default.
 //! 9. Faults carry no credentials and no record bytes.
 
 use std::sync::Arc;
@@ -37,6 +38,9 @@ pub enum Verdict {
     Retry(Fault),
     /// Never acceptable as it is, through a fault of the record itself.
     Refused(Fault),
+    /// The same, and the operator has asked for such records to be thrown away and counted instead of becoming dead
+    /// letters. Of a piece only: a whole object is refused then.
+    Discarded(Fault),
 }
 
 /// What a sink can take. The buffer never seals beyond it: one batch is one request.

@@ -1,7 +1,7 @@
 //! Answers: what an attempt at separate pieces said of each of them. Pure.
 //!
-//! In: a sink's report, and which pieces were sent. Out: which are confirmed, which are refused and why, and, if any are
-//! left, why these are to be tried again. A piece without a verdict, or with several, is left: nobody knows whether it is
+//! In: a sink's report, and which pieces were sent. Out: which are confirmed, which are refused or to be thrown away and why,
+//! and, if any are left, why these are to be tried again. A piece without a verdict, or with several, is left: nobody knows whether it is
 //! stored, and silence never means success. A verdict on a piece that was not sent says nothing.
 
 use std::collections::BTreeMap;
@@ -23,6 +23,8 @@ pub struct Heard {
     pub delivered: Ordinals,
     /// Never acceptable.
     pub refused: BTreeMap<u32, Fault>,
+    /// Never acceptable, and not to be kept.
+    pub discarded: BTreeMap<u32, Fault>,
     /// Why the others are to be tried again, if there are others. Of several reasons the one that an operator should see
     /// first, with the longest wait that any of them asks for.
     pub left: Option<Fault>,
@@ -61,6 +63,7 @@ impl Heard {
         match verdict {
             Verdict::Delivered => self.delivered.insert(ordinal),
             Verdict::Refused(fault) => drop(self.refused.insert(ordinal, fault)),
+            Verdict::Discarded(fault) => drop(self.discarded.insert(ordinal, fault)),
             Verdict::Retry(fault) => {
                 let known = self.left.take();
                 self.left = Some(known.map_or(fault.clone(), |known| worse(known, fault)));
@@ -135,10 +138,12 @@ mod tests {
     fn each_piece_has_the_verdict_that_it_was_given() {
         let refused = Verdict::Refused(fault(FaultCode::Invalid));
         let retry = Verdict::Retry(fault(FaultCode::Throttled));
-        let report = Report::Each(vec![(0, Verdict::Delivered), (2, refused), (5, retry)]);
-        let heard = Heard::new(report, [0, 2, 5]);
+        let discarded = Verdict::Discarded(fault(FaultCode::TooLarge));
+        let report = Report::Each(vec![(0, Verdict::Delivered), (2, refused), (3, discarded), (5, retry)]);
+        let heard = Heard::new(report, [0, 2, 3, 5]);
         assert_eq!(heard.delivered, set(&[0]));
         assert_eq!(heard.refused, [(2, fault(FaultCode::Invalid))].into());
+        assert_eq!(heard.discarded, [(3, fault(FaultCode::TooLarge))].into());
         assert_eq!(heard.left, Some(fault(FaultCode::Throttled)));
         let all = Heard::new(Report::All(Verdict::Delivered), [3, 4]);
         assert_eq!(all, Heard { delivered: set(&[3, 4]), ..Heard::default() });

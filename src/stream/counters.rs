@@ -64,6 +64,8 @@ pub struct Counters {
     pub batches_redirected: Count,
     /// Records in dead letters.
     pub records_refused: Count,
+    /// Records that the destination did not take and that the configuration says to throw away.
+    pub records_discarded: Count,
     /// Records that are gone for good, through damage or asked-for expiry.
     pub records_lost: Count,
     /// Batches waiting in the outbox.

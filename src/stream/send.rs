@@ -8,7 +8,7 @@
 //! | delivered | settle it |
 //! | retry, and `retry_for` is not over | wait with full jitter, then the same bytes again |
 //! | retry, and `retry_for` is over | turn it to the dead-letter store, for good |
-//! | refused | turn it to the dead-letter store, for good |
+//! | refused, or discarded, which no store says | turn it to the dead-letter store, for good |
 //! | retry or refused by the dead-letter store itself | wait, then again, for ever |
 //!
 //! Where each piece has its verdict, the pieces that are left when some were settled decide:
@@ -16,7 +16,7 @@
 //! | left | then |
 //! |---|---|
 //! | none | settle the batch, once those that were refused lie in a batch of dead letters |
-//! | some, and others were refused | these again, without a wait: the destination answers |
+//! | some, and others were refused or discarded | these again, without a wait: the destination answers |
 //! | some, and `retry_for` is not over | wait with full jitter, then these again |
 //! | some, and `retry_for` is over | all of them are refused, with the last fault |
 //!
@@ -72,7 +72,7 @@ impl Tries {
     pub fn after(&mut self, verdict: Verdict, now: Duration, retry_for: RetryFor) -> Next {
         match verdict {
             Verdict::Delivered => Next::Settle,
-            Verdict::Refused(fault) => {
+            Verdict::Refused(fault) | Verdict::Discarded(fault) => {
                 self.failed += 1;
                 Next::Redirect(fault)
             }
@@ -92,7 +92,7 @@ impl Tries {
     /// it left.
     pub fn after_answers(&mut self, heard: &Heard, now: Duration, retry_for: RetryFor) -> Rest {
         let Some(fault) = heard.left.clone() else { return Rest::Nothing };
-        if !heard.refused.is_empty() {
+        if !heard.refused.is_empty() || !heard.discarded.is_empty() {
             return Rest::AtOnce;
         }
         match self.after(Verdict::Retry(fault.clone()), now, retry_for) {
@@ -257,20 +257,21 @@ mod tests {
 
     #[test]
     fn a_refused_batch_is_redirected_at_once() {
-        assert_eq!(
-            Tries::default().after(Verdict::Refused(fault()), at(0), RetryFor::Forever),
-            Next::Redirect(fault())
-        );
+        for verdict in [Verdict::Refused(fault()), Verdict::Discarded(fault())] {
+            assert_eq!(Tries::default().after(verdict, at(0), RetryFor::Forever), Next::Redirect(fault()));
+        }
     }
 
     #[test]
     fn pieces_that_are_left_wait_unless_others_were_refused() {
         let left = Heard { left: Some(fault()), ..Heard::default() };
         let refused = Heard { refused: [(3, fault())].into(), ..left.clone() };
+        let discarded = Heard { discarded: [(3, fault())].into(), ..left.clone() };
         let mut tries = Tries::default();
         let retry_for = RetryFor::AtMost(MINUTE);
         assert_eq!(tries.after_answers(&Heard::default(), at(0), retry_for), Rest::Nothing);
         assert_eq!(tries.after_answers(&refused, at(0), retry_for), Rest::AtOnce);
+        assert_eq!(tries.after_answers(&discarded, at(0), retry_for), Rest::AtOnce);
         assert_eq!(tries, Tries::default(), "the destination does not fail");
         assert_eq!(tries.after_answers(&left, at(100), retry_for), Rest::Again(fault()));
         assert_eq!(tries.after_answers(&refused, at(200), retry_for), Rest::AtOnce);

@@ -70,16 +70,16 @@ impl Endpoint {
 
 /// Streams to these addresses, and their dead letters in the server's own folder. An answer may take so long.
 fn streams(addresses: &[(&str, String)], timeout: Duration) -> String {
-    let mut yaml = "stores:\n  refused: { file: { path: $FOLDER/refused } }\nstreams:\n".to_owned();
-    for (name, url) in addresses {
-        yaml += &format!(
+    let seconds = timeout.as_secs();
+    let each = addresses.iter().map(|(name, url)| {
+        format!(
             "  {name}:\n    hints: {{ size: 1MiB, interval: 1s }}\n    sink:\n      http:\n        url: {url}\n        \
-             access_key: {{ env: IT_ENDPOINT_KEY }}\n        compression: gzip\n        timeout: {}s\n    \
+             access_key: {{ env: IT_ENDPOINT_KEY }}\n        compression: gzip\n        timeout: {seconds}s\n    \
              dead_letter: {{ store: refused, error_prefix: {name}/, hints: {{ interval: 1s }} }}\n",
-            timeout.as_secs(),
-        );
-    }
-    yaml
+        )
+    });
+    let stores = "stores:\n  refused: { file: { path: $FOLDER/refused } }\nstreams:\n";
+    [stores.to_owned()].into_iter().chain(each).collect()
 }
 
 fn server(addresses: &[(&str, String)], timeout: Duration) -> Server {
@@ -244,6 +244,22 @@ fn what_is_too_large_over_there_becomes_dead_letters() {
     }
     let keys: Vec<String> = objects_in(&server.path("refused")).into_iter().map(|(key, _)| key).collect();
     assert!(keys.iter().all(|key| key.contains("http-endpoint-failed")), "{keys:?}");
+    assert!(endpoint.arrived().is_empty());
+}
+
+#[test]
+fn what_is_too_large_over_there_is_thrown_away_where_that_is_asked_for() {
+    let endpoint = Endpoint::following(Script::Answer(refusal(413, "too large")));
+    let yaml = streams(&[("web", endpoint.url())], 30 * SECOND);
+    let yaml =
+        yaml.replace("compression: gzip", "compression: gzip\n        dead_letter_on: []\n        discard_on: [413]");
+    let server = Server::start_with(&yaml, &[("IT_ENDPOINT_KEY", ACCESS_KEY)]);
+    put(&server, "web", "large", 3);
+    server.drain();
+    let metrics = String::from_utf8(server.get("/metrics").unwrap().body).unwrap();
+    assert!(metrics.contains("hydrant_stream_records_discarded_total{stream=\"web\"} 3"), "{metrics}");
+    assert!(server.log().contains("the endpoint answered 413"));
+    assert_eq!(objects_in(&server.path("refused")), [], "nothing is a dead letter");
     assert!(endpoint.arrived().is_empty());
 }
 

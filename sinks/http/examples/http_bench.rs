@@ -74,7 +74,7 @@ fn encode(sink: &HttpSink, batch: &Batch) -> Result<f64> {
     for _ in 0..ENCODED {
         std::hint::black_box(sink.encode(batch));
     }
-    Ok(f64::from(ENCODED) * BATCH_BYTES as f64 / (cpu_time("thread-self")? - began).as_secs_f64() / 1e6)
+    Ok(f64::from(ENCODED) * BATCH_BYTES as f64 / cpu_time("thread-self")?.saturating_sub(began).as_secs_f64() / 1e6)
 }
 
 /// MB of records for each second, and how many cores were busy.
@@ -102,7 +102,7 @@ fn deliver(here: &Runtime, sink: &Arc<HttpSink>, batch: &Arc<Batch>) -> Result<(
         }
         anyhow::Ok(())
     })?;
-    let (took, busy) = (began.elapsed().as_secs_f64(), cpu_time_of_process()? - busy);
+    let (took, busy) = (began.elapsed().as_secs_f64(), cpu_time_of_process()?.saturating_sub(busy));
     Ok((f64::from(DELIVERED) * BATCH_BYTES as f64 / took / 1e6, busy.as_secs_f64() / took))
 }
 

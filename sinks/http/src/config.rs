@@ -116,6 +116,9 @@ pub struct SinkConfig {
     /// Statuses that mean that the records are at fault: they become dead letters, and are not sent again.
     #[serde(default = "default_refusals")]
     pub dead_letter_on: Vec<u16>,
+    /// Statuses that mean the same, where the records are thrown away and counted instead. `[413]` is what the service does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub discard_on: Vec<u16>,
     /// Compression of each request: `none`, or gzip.
     #[serde(default)]
     pub compression: Compression,
@@ -264,6 +267,7 @@ impl SinkConfig {
             delimiter: Delimiter::default(),
             success: Vec::new(),
             dead_letter_on: default_refusals(),
+            discard_on: Vec::new(),
             compression: Compression::default(),
             timeout: TIMEOUT,
             body_max: BODY_BYTES_MAX,
@@ -407,11 +411,22 @@ impl SinkConfig {
                 problems.add_with_hint(at, format!("{status} is no status of success"), "allowed is 200 to 299");
             }
         }
-        for (number, status) in self.dead_letter_on.iter().enumerate() {
-            if !OF_RECORDS.contains(status) {
-                let at = at.field("dead_letter_on").item(number);
+        for (name, statuses) in [("dead_letter_on", &self.dead_letter_on), ("discard_on", &self.discard_on)] {
+            for (number, status) in statuses.iter().enumerate().filter(|(_, status)| !OF_RECORDS.contains(status)) {
+                let at = at.field(name).item(number);
                 let message = format!("{status} is not the fault of a record, and is tried again until it is mended");
                 problems.add_with_hint(at, message, format!("allowed are {OF_RECORDS:?}"));
+            }
+        }
+        for (number, status) in self.discard_on.iter().enumerate() {
+            if self.dead_letter_on.contains(status) {
+                let at = at.field("discard_on").item(number);
+                let message = format!("records are either thrown away on {status} or become dead letters");
+                problems.add_with_hint(
+                    at,
+                    message,
+                    "take it out of dead_letter_on, which holds 413 unless it is written",
+                );
             }
         }
     }

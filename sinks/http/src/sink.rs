@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   pieces ──wire: form──> body ──packer: gzip──> POST, request id = batch id ──> taken ────────────────> Delivered
-//!                                                                            ├─> the records' own fault > Refused
+//!                                                                            ├─> the records' own fault > Refused, Discarded
 //!                                                                            └─> anything else ─────────> Retry
 //! ```
 //!
@@ -89,7 +89,7 @@ impl HttpSink {
                 Compression::Gzip(level) => Some(level),
                 Compression::None | Compression::Zstd(_) => None,
             },
-            rules: Rules { success, refusals: config.dead_letter_on.clone() },
+            rules: Rules { success, refusals: config.dead_letter_on.clone(), discards: config.discard_on.clone() },
             timeout: config.timeout.0,
             body_bytes_max: config.body_max,
             limits: limits(config, form),

@@ -47,6 +47,8 @@ pub(crate) struct Rules {
     pub(crate) success: Success,
     /// Answers that mean that the records are at fault.
     pub(crate) refusals: Vec<u16>,
+    /// The same, where the records are to be thrown away.
+    pub(crate) discards: Vec<u16>,
 }
 
 /// What makes an answer one of success.
@@ -191,9 +193,12 @@ impl Rules {
             300..=399 => format!("the endpoint answered {status}, and redirects are not followed"),
             _ => format!("the endpoint answered {status}"),
         };
+        let of_records = if status == 413 { FaultCode::TooLarge } else { FaultCode::Invalid };
         if self.refusals.contains(&status) {
-            let code = if status == 413 { FaultCode::TooLarge } else { FaultCode::Invalid };
-            return Verdict::Refused(Fault::new(code, message));
+            return Verdict::Refused(Fault::new(of_records, message));
+        }
+        if self.discards.contains(&status) {
+            return Verdict::Discarded(Fault::new(of_records, message));
         }
         let retry_after = retry_after(answer.headers());
         Verdict::Retry(Fault { code: code_of(answer.status()), message, retry_after })

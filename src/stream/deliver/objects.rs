@@ -27,10 +27,10 @@ impl Deliver {
             (&mut self.primary, self.parts.retry_for)
         };
         let verdict = match verdict {
-            Verdict::Refused(fault) if is_dead_letter => Verdict::Retry(fault), // there is nowhere further to go
+            Verdict::Refused(fault) | Verdict::Discarded(fault) if is_dead_letter => Verdict::Retry(fault), // there is nowhere further to go
             verdict => verdict,
         };
-        let is_refused = matches!(verdict, Verdict::Refused(_)); // the object's fault, not the destination's
+        let is_refused = matches!(verdict, Verdict::Refused(_) | Verdict::Discarded(_)); // the object's fault, not the destination's
         match owed.tries.after(verdict, now, retry_for) {
             Next::Settle => {
                 crash::reach(if is_dead_letter { Point::RedirectPlaced } else { Point::SettleDelivered });

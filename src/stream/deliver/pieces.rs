@@ -5,7 +5,7 @@
 //! dead letters; when that is durable, and the ledger knows, their own batch owes them no more.
 //!
 //! ```text
-//!            ┌── confirmed ──────────────────────────────┐
+//!            ┌── confirmed, or thrown away ──────────────┐
 //!   report ──┼── left ──> Answered, then the next attempt │
 //!            └── refused ─> Answered ─> letters ─> Buried ─┴─> settle, when nothing is left
 //! ```
@@ -87,12 +87,15 @@ impl Deliver {
         let rest = owed.tries.after_answers(&heard, now, self.parts.retry_for);
         let tries = owed.tries;
         self.count_delivered(&heard.delivered, &sent);
+        self.count_discarded(batch, &heard.discarded);
         if sent.is_empty() && rest == Rest::Nothing {
             self.primary.turns.ended(false); // there was nothing to send: its file was read, and that is all
         } else {
             self.tell_destination(&heard, &rest, now);
         }
-        let Heard { delivered: done, refused, .. } = heard;
+        let Heard { delivered: mut done, refused, discarded, .. } = heard;
+        let is_confirmed = !done.is_empty();
+        done.add(&discarded.into_keys().collect());
         let mut answers = Answers { done, refused: answers::refusals(refused, Stage::Deliver, attempts, at) };
         let next = match rest {
             Rest::Nothing => None,
@@ -109,6 +112,8 @@ impl Deliver {
                 None
             }
         };
+        let is_last = self.not_done(batch) == answers.done.len();
+        self.parts.counters.batches_out.add(u64::from(is_last && is_confirmed));
         self.answer(batch, answers, next)
     }
 
@@ -129,11 +134,24 @@ impl Deliver {
         left
     }
 
+    /// How many pieces are neither done nor in a batch of dead letters.
+    fn not_done(&self, batch: BatchId) -> u64 {
+        self.state.batches.get(&batch).map_or(0, BatchState::left)
+    }
+
     fn count_delivered(&self, delivered: &Ordinals, sent: &[(u32, u64)]) {
         let counters = &self.parts.counters;
         counters.records_out.add(delivered.len());
         let bytes = sent.iter().filter(|(ordinal, _)| delivered.contains(*ordinal)).map(|(_, bytes)| bytes);
         counters.bytes_out.add(bytes.sum());
+    }
+
+    /// Says which pieces are thrown away: nothing else ever will.
+    fn count_discarded(&self, batch: BatchId, discarded: &BTreeMap<u32, Fault>) {
+        let Some(fault) = discarded.values().next() else { return };
+        self.parts.counters.records_discarded.add(discarded.len() as u64);
+        let (stream, pieces) = (&self.parts.stream, discarded.len());
+        warn!(stream, %batch, pieces, error = %fault, "pieces are thrown away, as the configuration says");
     }
 
     /// What an attempt means for the destination as a whole. It fails when it took nothing, and when it says something that
@@ -159,9 +177,7 @@ impl Deliver {
 
     /// Writes down what was answered, and says when the batch has its next turn, if it has one.
     fn answer(&mut self, batch: BatchId, answers: Answers, next: Option<Turn>) -> Result<(), LaneError> {
-        let left = self.state.batches.get(&batch).map_or(0, BatchState::left);
-        if left == answers.done.len() {
-            self.parts.counters.batches_out.add(1);
+        if self.not_done(batch) == answers.done.len() {
             return self.settle(batch);
         }
         if !answers.is_empty() {

@@ -20,6 +20,7 @@ enum Word {
     StoreAndForget,
     Retry(FaultCode),
     Refuse,
+    Discard,
     /// Says nothing of it.
     Silence,
     /// Says twice that it is stored, and has not stored it.
@@ -118,6 +119,9 @@ impl PieceSink for Service {
                 }
                 Word::Retry(code) => verdicts.push((*ordinal, Verdict::Retry(Fault::new(code, "scripted")))),
                 Word::Refuse => verdicts.push((*ordinal, Verdict::Refused(Fault::new(FaultCode::Invalid, "scripted")))),
+                Word::Discard => {
+                    verdicts.push((*ordinal, Verdict::Discarded(Fault::new(FaultCode::TooLarge, "scripted"))));
+                }
                 Word::Silence => verdicts.push((ordinal + 100_000, Verdict::Delivered)),
                 Word::Stammer => verdicts.extend([(*ordinal, Verdict::Delivered), (*ordinal, Verdict::Delivered)]),
                 Word::Panic => panic!("scripted"),
@@ -266,6 +270,40 @@ async fn one_poisonous_record_in_each_of_many_batches_makes_one_object_with_the_
     let counters = running.stream.counters();
     assert_eq!((counters.records_out.get(), counters.records_refused.get()), (270, 30));
     assert!(matches!(running.stream.health().state(), State::Healthy), "poison is nobody's to mend");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_to_be_thrown_away_is_counted_and_nothing_else() {
+    let (setup, service) = setup(Service::new(|attempt, line| match (attempt, is_poison(line)) {
+        (_, true) => Word::Discard,
+        (0, false) if line.ends_with('3') => Word::Retry(FaultCode::Throttled),
+        _ => Word::Store,
+    }));
+    let dir = tempfile::tempdir().unwrap();
+    let running = setup.start(dir.path(), 1);
+    running.put(lines(0..300)).await;
+    running.drain().await;
+    let stored = service.lines();
+    assert_eq!(stored.len(), 270);
+    assert!(!stored.iter().any(|line| is_poison(line)) && setup.dead().is_empty());
+    let counters = running.stream.counters();
+    let counted = (counters.records_out.get(), counters.records_discarded.get(), counters.records_refused.get());
+    assert_eq!(counted, (270, 30, 0));
+    assert_eq!(running.stream.waiting(), 0);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_thrown_away_whole_is_none_that_was_confirmed() {
+    let (setup, _service) = setup(Service::new(|_, _| Word::Discard));
+    let dir = tempfile::tempdir().unwrap();
+    let running = setup.start(dir.path(), 1);
+    running.put(lines(0..30)).await;
+    running.drain().await;
+    let counters = running.stream.counters();
+    assert_eq!((counters.records_discarded.get(), counters.batches_out.get(), counters.records_out.get()), (30, 0, 0));
+    assert_eq!((running.stream.waiting(), setup.dead().len()), (0, 0));
     running.stop().await;
 }
 

@@ -251,7 +251,7 @@ fn done_pieces(left: &Runs, sealed: u64, answers: &Answers) -> Runs {
 }
 
 impl BatchState {
-    /// How many of its pieces are still owed: neither confirmed nor in a batch of dead letters.
+    /// How many of its pieces are still owed: neither confirmed nor in a batch of dead letters, nor thrown away.
     pub fn left(&self) -> u64 {
         self.pieces_sealed.saturating_sub(self.answers.done.len())
     }

@@ -81,8 +81,8 @@ pub enum Entry {
 /// What is answered for good inside a batch that is not settled, by ordinal in the batch as sealed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answers {
-    /// Nothing of these is owed by the batch any more: the destination has confirmed them, or they lie in a batch of dead
-    /// letters.
+    /// Nothing of these is owed by the batch any more: the destination has confirmed them, they lie in a batch of dead
+    /// letters, or they were thrown away as asked.
     pub done: Ordinals,
     /// Never acceptable, and in no batch of dead letters yet; those with the same reason together.
     pub refused: Vec<Refused>,

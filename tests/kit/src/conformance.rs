@@ -44,7 +44,7 @@ async fn within(check: impl Future<Output = Result<()>>) -> Result<()> {
 
 /// Promise 9 of one verdict.
 fn shows_nothing_of(secrets: &[String], name: &str, verdict: &Verdict) -> Result<()> {
-    let (Verdict::Retry(fault) | Verdict::Refused(fault)) = verdict else { return Ok(()) };
+    let (Verdict::Retry(fault) | Verdict::Refused(fault) | Verdict::Discarded(fault)) = verdict else { return Ok(()) };
     let shown = format!("{fault} {fault:?}");
     match secrets.iter().find(|secret| shown.contains(secret.as_str())) {
         Some(secret) => bail!("promise 9, {name}: {shown:?} shows {secret:?}"),

@@ -62,7 +62,7 @@ async fn arrives_once(world: &World, batch: &hydrant_core::batch::Batch, cut: u6
 }
 
 #[tokio::test]
-async fn a_request_that_is_too_large_over_there_becomes_dead_letters_unless_it_is_to_wait() {
+async fn a_request_that_is_too_large_over_there_becomes_dead_letters_unless_something_else_is_asked_for() {
     let world = World::firehose(Compression::None).await;
     world.receiver.follow(Script::Answer(refusal(413, "too large")));
     let batch = batch(&world, 1, 3, 50);
@@ -71,6 +71,9 @@ async fn a_request_that_is_too_large_over_there_becomes_dead_letters_unless_it_i
     assert_eq!(fault.code, FaultCode::TooLarge);
     let waits = world.sink_with(|config| SinkConfig { dead_letter_on: Vec::new(), ..config });
     let Report::All(Verdict::Retry(fault)) = deliver(&waits).await else { panic!("not to be tried again") };
+    assert_eq!(fault.code, FaultCode::TooLarge);
+    let discards = world.sink_with(|config| SinkConfig { dead_letter_on: Vec::new(), discard_on: vec![413], ..config });
+    let Report::All(Verdict::Discarded(fault)) = deliver(&discards).await else { panic!("not thrown away") };
     assert_eq!(fault.code, FaultCode::TooLarge);
 }
 

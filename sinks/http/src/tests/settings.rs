@@ -158,6 +158,7 @@ fn statuses_and_bounds_are_those_that_have_a_meaning() {
         it.format = Format::Raw;
         it.success = vec![200, 302];
         it.dead_letter_on = vec![413, 422, 401, 503];
+        it.discard_on = vec![400, 413, 403];
         it.records_max = 0;
         it.requests_in_flight = 33;
         it.body_max = ByteSize::mib(65);
@@ -170,6 +171,8 @@ fn statuses_and_bounds_are_those_that_have_a_meaning() {
             "http.success[1]",
             "http.dead_letter_on[2]",
             "http.dead_letter_on[3]",
+            "http.discard_on[2]",
+            "http.discard_on[1]",
             "http.body_max",
             "http.records_max",
             "http.requests_in_flight",
@@ -195,6 +198,7 @@ fn what_is_written_is_read_and_written_again() {
         "headers": { "Authorization": { "file": "/run/secrets/hook" }, "X-Source": "web" },
         "success": [202],
         "dead_letter_on": [],
+        "discard_on": [413],
         "compression": { "gzip": 1 },
         "timeout": "10s",
         "body_max": "1MiB",

@@ -97,11 +97,11 @@ fn common_attributes_are_json_in_ascii() {
 }
 
 fn acknowledged() -> Rules {
-    Rules { success: Success::Acknowledged, refusals: vec![413] }
+    Rules { success: Success::Acknowledged, refusals: vec![413], discards: Vec::new() }
 }
 
 fn plain() -> Rules {
-    Rules { success: Success::Any, refusals: vec![413, 422] }
+    Rules { success: Success::Any, refusals: vec![413, 422], discards: vec![415] }
 }
 
 fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Response<Bytes> {
@@ -118,6 +118,7 @@ fn verdict(rules: &Rules, answer: &Response<Bytes>) -> String {
         Verdict::Retry(Fault { code, retry_after: Some(wait), .. }) => format!("retry {code} after {wait:?}"),
         Verdict::Retry(fault) => format!("retry {}", fault.code),
         Verdict::Refused(fault) => format!("refused {}", fault.code),
+        Verdict::Discarded(fault) => format!("discarded {}", fault.code),
     }
 }
 
@@ -180,6 +181,7 @@ fn each_status_has_its_meaning() {
         (408, "retry timed-out", "retry timed-out"),
         (409, "retry conflict", "retry conflict"),
         (413, "refused too-large", "refused too-large"),
+        (415, "retry invalid", "discarded invalid"),
         (422, "retry invalid", "refused invalid"),
         (429, "retry throttled", "retry throttled"),
         (500, "retry unavailable", "retry unavailable"),
@@ -191,7 +193,9 @@ fn each_status_has_its_meaning() {
         assert_eq!(verdict(&acknowledged(), &answer), as_the_service, "{status}");
         assert_eq!(verdict(&plain(), &answer), as_plain, "{status}");
     }
-    let only = Rules { success: Success::Statuses(vec![202]), refusals: Vec::new() };
+    let as_the_service_does = Rules { refusals: Vec::new(), discards: vec![413], ..acknowledged() };
+    assert_eq!(verdict(&as_the_service_does, &answer(413, &[], "")), "discarded too-large");
+    let only = Rules { success: Success::Statuses(vec![202]), refusals: Vec::new(), discards: Vec::new() };
     assert_eq!(verdict(&only, &answer(202, &[], "")), "delivered");
     assert_eq!(verdict(&only, &answer(200, &[], "")), "retry protocol");
     assert_eq!(verdict(&only, &answer(413, &[], "")), "retry too-large");

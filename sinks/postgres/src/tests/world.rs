@@ -166,6 +166,7 @@ pub(super) async fn attempt(sink: &dyn PieceSink, batch: &Batch) -> Said {
     let mut said = Said::default();
     for (ordinal, verdict) in hydrant_kit::conformance::attempt(sink, batch).await.unwrap() {
         match verdict {
+            Verdict::Discarded(fault) => panic!("nothing is thrown away: {fault}"),
             Verdict::Refused(fault) => said.refused.push((ordinal, fault.message)),
             Verdict::Delivered => said.delivered.push(ordinal),
             Verdict::Retry(fault) => said.again.push((ordinal, fault)),

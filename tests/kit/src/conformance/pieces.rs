@@ -369,7 +369,7 @@ async fn settles(world: &dyn PieceWorld, mut owed: Batch, bad: &[(Bytes, FaultCo
         for (((ordinal, piece), verdict), count) in owed.pieces.iter().zip(verdicts.values()).zip(counts) {
             let is_right = match (verdict, code(piece)) {
                 (Verdict::Refused(fault), Some(code)) => count == 0 && fault.code == code,
-                (Verdict::Refused(_), None) | (Verdict::Delivered, Some(_)) => false,
+                (Verdict::Refused(_), None) | (Verdict::Delivered, Some(_)) | (Verdict::Discarded(_), _) => false,
                 (Verdict::Delivered, None) => count == 1 && !is_rolled_back,
                 (Verdict::Retry(_), _) => count == 0,
             };
@@ -437,7 +437,8 @@ pub async fn refuses_only_faults_of_a_piece(world: &dyn PieceWorld) -> Result<()
             let mut owed = batch(world, seed, 10, 300);
             let verdicts = deliver(world, &owed).await.context(breakage.name)?;
             world.mend().await?;
-            let refused = verdicts.values().find(|verdict| matches!(verdict, Verdict::Refused(_)));
+            let gone = |verdict: &&Verdict| matches!(verdict, Verdict::Refused(_) | Verdict::Discarded(_));
+            let refused = verdicts.values().find(gone);
             ensure!(refused.is_none(), "promise 8, {}: {refused:?}", breakage.name);
             owed.pieces.retain(|(ordinal, _)| verdicts.get(ordinal) != Some(&Verdict::Delivered));
             is_delivered_at_last(world, &owed, &format!("promise 8, {} is mended", breakage.name)).await?;
