@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hydrant_core::secret::Secrets;
-use hydrant_core::{ObjectSink, PieceSink, Sink};
+use hydrant_core::{ByteSize, ObjectSink, PieceSink, Sink};
 use hydrant_sinks::{Encryption, Origin};
 use hydrant_storage::catalog::{DataDir, Declaration, StreamEntry, Undeclared};
 use hydrant_storage::crash::{self, Point};
