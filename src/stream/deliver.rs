@@ -207,7 +207,7 @@ impl Deliver {
             parts,
         };
         for Found { summary, is_recorded } in found {
-            deliver.owe(&summary, is_recorded)?;
+            deliver.owe(&summary, Tries::of_a_batch_found(), is_recorded)?;
         }
         deliver.advance();
         Ok(deliver)
@@ -278,7 +278,7 @@ impl Deliver {
         match packed {
             Some(Packed::Batch(header)) => {
                 self.state.apply(&Entry::Sealed { batch: header.batch, pieces: header.pieces.clone() })?;
-                self.owe(&Summary::from(*header), false)?;
+                self.owe(&Summary::from(*header), Tries::default(), false)?;
             }
             Some(Packed::Gap(span)) => self.state.sealed_above.push_span(span),
             Some(Packed::Lost(lost)) => self.enter(Entry::Lost { span: lost.span, why: lost.why })?,
@@ -296,13 +296,13 @@ impl Deliver {
     }
 
     /// Takes a batch on: one that was just sealed, or one that a start found.
-    fn owe(&mut self, summary: &Summary, is_recorded: bool) -> Result<(), LaneError> {
+    fn owe(&mut self, summary: &Summary, tries: Tries, is_recorded: bool) -> Result<(), LaneError> {
         let &Summary { batch, records, raw_bytes, oldest_arrival, .. } = summary;
         let first = summary.pieces.hull().first;
         let is_turned = self.redirected(batch).is_some() || !summary.letters.is_empty();
         let to = if is_turned { To::DeadLetter } else { To::Primary };
         self.owed_from.insert((first, batch));
-        let (tries, is_flying) = (Tries::default(), false);
+        let is_flying = false;
         self.owed.insert(
             batch,
             Owed {

@@ -68,6 +68,12 @@ pub struct Tries {
 }
 
 impl Tries {
+    /// None so far, of a batch that was there at the start: an earlier process may have sent it and not lived to hear, or
+    /// to write down, what came of it.
+    pub fn of_a_batch_found() -> Self {
+        Self { outcome_unknown: true, ..Self::default() }
+    }
+
     /// Counts an attempt that ended at `now` with `verdict`, and says what follows.
     pub fn after(&mut self, verdict: Verdict, now: Duration, retry_for: RetryFor) -> Next {
         match verdict {

@@ -32,7 +32,7 @@ use crate::stream::bury::{Buried, Grave, Undertaker};
 use crate::stream::flight::Told;
 use crate::stream::letters::Taken;
 use crate::stream::pool::finish;
-use crate::stream::send::Rest;
+use crate::stream::send::{Rest, Tries};
 use crate::stream::{Edges, LaneError};
 
 /// A batch of dead letters that is being sealed. Dropped with the loop, so that nothing is read for it any more; a file that
@@ -273,7 +273,7 @@ impl Deliver {
         self.letters.put_back(taken.without(letters), Duration::ZERO);
         self.letters.grow();
         self.enter(Entry::Buried { batch: *batch, pieces: pieces.clone(), letters: letters.clone() })?;
-        self.owe(&summary, true)?;
+        self.owe(&summary, Tries::default(), true)?;
         for source in &summary.letters {
             let is_done =
                 self.state.batches.get(&source.batch).is_some_and(|state| !state.settled && state.left() == 0);

@@ -100,7 +100,7 @@ impl PieceSink for Service {
             .unwrap()
             .push(batch.pieces.iter().map(|(_, piece)| text(&piece.data).to_owned()).collect());
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let mut verdicts = Vec::new();
+        let (mut verdicts, mut confirmed) = (Vec::new(), Vec::new());
         for (ordinal, piece) in &batch.pieces {
             let (id, line) = ((batch.id, *ordinal), text(&piece.data));
             assert!(!self.confirmed.lock().unwrap().contains(&id), "{line} is sent again after it was confirmed");
@@ -111,7 +111,7 @@ impl PieceSink for Service {
             }
             match word {
                 Word::Store => {
-                    self.confirmed.lock().unwrap().insert(id);
+                    confirmed.push(id);
                     verdicts.push((*ordinal, Verdict::Delivered));
                 }
                 Word::StoreAndForget => {
@@ -127,6 +127,7 @@ impl PieceSink for Service {
                 Word::Panic => panic!("scripted"),
             }
         }
+        self.confirmed.lock().unwrap().extend(confirmed); // only now: an attempt that panics has confirmed nothing
         Report::Each(verdicts)
     }
 
@@ -340,6 +341,25 @@ async fn pieces_whose_time_is_over_are_dead_letters_with_the_last_fault() {
         assert_eq!(letter["outcomeUnknown"], true, "the first attempt may have stored it");
         assert!(letter["attemptsMade"].as_u64().unwrap() > 2, "{letter}");
     }
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_what_an_earlier_process_may_have_sent_the_outcome_is_not_known() {
+    let (mut setup, service) = setup(Service::new(|_, _| Word::Retry(FaultCode::Unreachable)));
+    setup.retry_for = RetryFor::AtMost(Duration::from_mins(5));
+    let dir = tempfile::tempdir().unwrap();
+    let running = setup.start(dir.path(), 6);
+    running.put(lines(0..2)).await;
+    running.until("it is sent", |_| !service.requests().is_empty()).await;
+    running.crash().await;
+    let running = setup.start(dir.path(), 7);
+    running.put(lines(2..4)).await;
+    running.drain().await;
+    let mut told: Vec<_> =
+        setup.dead().into_iter().zip(setup.letters().iter().map(|letter| letter["outcomeUnknown"] == true)).collect();
+    told.sort();
+    assert_eq!(told, lines(0..4).into_iter().zip([true, true, false, false]).collect::<Vec<_>>());
     running.stop().await;
 }
 

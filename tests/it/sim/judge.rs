@@ -18,20 +18,24 @@ pub(super) struct Outcome {
     /// Records that a service took, and those that are dead letters.
     pub(super) pieces: u64,
     pub(super) letters: u64,
+    /// Of these, records that a service has too: the process that stored them did not live to write it down, the next ones met
+    /// failures only until their time was over, and the dead letters say that the outcome is not known.
+    pub(super) doubtful: u64,
 }
 
 impl Simulation {
     /// Asks of each record whether it is where it belongs.
     pub(super) fn judge(&self) -> Result<Outcome, String> {
         let mut outcome = Outcome { lives: self.lives, ..Outcome::default() };
-        let mut arrived: BTreeMap<String, u32> = BTreeMap::new();
+        let (mut arrived, mut doubtful) = (BTreeMap::<String, u32>::new(), BTreeMap::<String, u32>::new());
         for store in self.stores.values() {
             for (key, bytes) in &*store.objects.lock().unwrap() {
                 outcome.objects += 1;
                 if key.contains(LETTERS) {
-                    for record in letters(bytes) {
+                    for (record, is_unknown) in letters(bytes) {
                         outcome.letters += 1;
-                        *arrived.entry(record).or_default() += 1;
+                        let counted = if is_unknown { &mut doubtful } else { &mut arrived };
+                        *counted.entry(record).or_default() += 1;
                     }
                     continue;
                 }
@@ -56,6 +60,12 @@ impl Simulation {
             }
             stored.values().for_each(|record| *arrived.entry(record.clone()).or_default() += 1);
         }
+        for (record, times) in doubtful {
+            match arrived.get(&record) {
+                Some(1) if times == 1 => outcome.doubtful += 1,
+                _ => *arrived.entry(record).or_default() += times,
+            }
+        }
         for (record, promise) in &*self.world.promises.lock().unwrap() {
             let times = arrived.remove(record).unwrap_or_default();
             let is_kept = match promise {
@@ -76,13 +86,13 @@ impl Simulation {
     }
 }
 
-/// The records of dead letters.
-fn letters(bytes: &[u8]) -> Vec<String> {
+/// The records of dead letters, and whether the service may have them all the same.
+fn letters(bytes: &[u8]) -> Vec<(String, bool)> {
     let text = std::str::from_utf8(bytes).unwrap();
     let record = |line: &str| {
         let letter: serde_json::Value = serde_json::from_str(line).unwrap();
         let raw = base64_simd::STANDARD.decode_to_vec(letter["rawData"].as_str().unwrap()).unwrap();
-        String::from_utf8(raw).unwrap()
+        (String::from_utf8(raw).unwrap(), letter["outcomeUnknown"].as_bool().unwrap())
     };
     text.lines().map(record).collect()
 }
