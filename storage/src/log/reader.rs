@@ -4,8 +4,8 @@
 //! Out: slices of frames, and which records are lost.
 //!
 //! Never passes the durable end, never shows a frame that is not confirmed to its last byte, and never stops for
-//! damage: it says what is gone and goes on behind it. What has just been written it gets from memory. Only a disk that does not answer stops it, for then nothing
-//! is known to be lost; the same call may be made again.
+//! damage: it says what is gone and goes on behind it. What has just been written it gets from memory. Only a disk that
+//! does not answer stops it, for then nothing is known to be lost; the same call may be made again.
 
 use std::io;
 use std::sync::Arc;

@@ -8,6 +8,9 @@
 //!                          └── no room: the oldest goes, and the reader finds it on the disk
 //! ```
 //!
+//! A log whose reader does not ask while all that is kept was written anew keeps nothing until it asks again: its reader
+//! stands still, and will find what it wants next on the disk only.
+//!
 //! Only ever a shortcut: the frames of one log lie without a gap up to the last that was kept, and what is not here lies in
 //! the segments. Never holds what is not durable.
 
@@ -19,8 +22,7 @@ use hydrant_core::{ByteSize, Position};
 
 use super::reader::Frame;
 
-/// Most bytes that the frames of one log may take of the room: a few of the largest requests that the service takes. A log
-/// whose reader has fallen behind leaves the rest to the others.
+/// Most bytes that the frames of one log may take of the room: what comes while a reader that follows makes its round.
 const LOG_BYTES_MAX: u64 = 4 << 20;
 
 /// What a frame costs beside its bytes: its place in the queue and the owners of its two parts.
@@ -33,7 +35,8 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Room for so many bytes. What a frame shares memory with, as the rest of the request that it came in, is not counted.
+    /// Room for so many bytes of records. They lie in the requests that they came in, which may take up to three times as much
+    /// of memory.
     pub(super) fn new(bytes: ByteSize) -> Self {
         Self { free: Arc::new(bytes.get().into()) }
     }
@@ -60,6 +63,8 @@ pub(super) struct Recent {
 struct Kept {
     frames: VecDeque<Frame>,
     bytes: u64,
+    /// Written since the reader asked last.
+    unasked: u64,
 }
 
 impl Recent {
@@ -78,6 +83,7 @@ impl Recent {
     /// `position` is not here. Those below it go too: the reader has passed them.
     pub(super) fn take(&self, position: Position, bytes_max: usize) -> Vec<Frame> {
         let mut kept = self.kept();
+        kept.unasked = 0;
         while kept.frames.front().is_some_and(|frame| frame.span().end <= position) {
             kept.pop_first(&self.room);
         }
@@ -104,6 +110,11 @@ impl Recent {
 impl Kept {
     fn push(&mut self, frame: Frame, room: &Room) {
         let bytes = size(&frame);
+        self.unasked += bytes;
+        if self.unasked > LOG_BYTES_MAX {
+            while self.pop_first(room).is_some() {}
+            return;
+        }
         while self.bytes + bytes > LOG_BYTES_MAX || !room.take(bytes) {
             if self.pop_first(room).is_none() {
                 return;
@@ -178,19 +189,34 @@ mod tests {
     /// Goal: memory is bounded for one log and for all, comes back, and what is left has no gap.
     #[test]
     fn room_is_bounded_and_given_back() {
-        let room = Room::new(ByteSize::mib(6));
+        let room = Room::new(ByteSize::mib(5));
         let (busy, other) = (Recent::new(room.clone()), Recent::new(room.clone()));
         let free = || room.free.load(Ordering::Relaxed);
-        busy.keep((1..=6).map(|first| frame(first, 1, MIB)));
-        assert!(free() >= 2 << 20, "one log may not take all: {}", free());
-        assert!(busy.take(Position::new(1), MIB).is_empty());
-        other.keep((1..=6).map(|first| frame(first, 1, MIB)));
-        assert!(free() < 2 << 20, "{}", free());
+        let put = |recent: &Recent, first| {
+            recent.keep([frame(first, 1, MIB)].into_iter());
+            assert!(recent.take(Position::ZERO, MIB).is_empty());
+        };
+        (1..=6).for_each(|first| put(&busy, first));
+        assert_eq!(free() >> 20, 1, "one log may not take all");
+        (1..=6).for_each(|first| put(&other, first));
+        assert_eq!(free() >> 20, 0);
+        assert!(other.take(Position::new(5), MIB).is_empty(), "its older ones made way");
         assert_eq!(firsts(&busy.take(Position::new(4), 8 * MIB)), [4, 5, 6]);
         other.keep([frame(7, 1, 5 * MIB)].into_iter());
         assert!(other.take(Position::new(6), MIB).is_empty(), "what is too large leaves no gap behind");
         other.keep([frame(8, 1, MIB)].into_iter());
         drop(other);
-        assert_eq!(free(), 6 << 20);
+        assert_eq!(free(), 5 << 20);
+    }
+
+    #[test]
+    fn a_log_whose_reader_stands_still_takes_room_from_nobody() {
+        let room = Room::new(ByteSize::mib(8));
+        let recent = Recent::new(room.clone());
+        recent.keep((1..=5).map(|first| frame(first, 1, MIB)));
+        assert_eq!(room.free.load(Ordering::Relaxed), 8 << 20);
+        assert!(recent.take(Position::new(5), MIB).is_empty());
+        recent.keep([frame(6, 1, MIB)].into_iter());
+        assert_eq!(firsts(&recent.take(Position::new(6), MIB)), [6], "it reads again");
     }
 }
