@@ -9,6 +9,8 @@
 //! private addresses; for hosts that others name there is [`AddressPolicy::PublicOnly`].
 
 mod address;
+#[cfg(feature = "aws")]
+pub mod aws;
 mod body;
 mod client;
 mod stream;

@@ -7,6 +7,7 @@ use hydrant_core::compression::Compression;
 use hydrant_core::delimiter::Delimiter;
 use hydrant_core::problem::{DocPath, Problems};
 use hydrant_core::secret::{SecretRef, Secrets};
+use hydrant_outbound::aws::KeySource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -101,12 +102,10 @@ impl StoreConfig {
     pub fn validate(&self, at: &DocPath, secrets: &dyn Secrets, problems: &mut Problems) {
         self.validate_bucket(&at.field("bucket"), problems);
         self.validate_address(at, problems);
-        self.validate_credentials(at, secrets, problems);
+        self.key_source().validate(at, secrets, problems);
         self.validate_encryption(&at.field("encryption").field("customer_key"), secrets, problems);
-        for (name, value) in [("profile", &self.profile), ("ca_file", &self.ca_file)] {
-            if value.as_deref() == Some("") {
-                problems.add(at.field(name), format!("{name} is empty"));
-            }
+        if self.ca_file.as_deref() == Some("") {
+            problems.add(at.field("ca_file"), "ca_file is empty");
         }
     }
 
@@ -190,37 +189,14 @@ impl StoreConfig {
         }
     }
 
-    fn validate_credentials(&self, at: &DocPath, secrets: &dyn Secrets, problems: &mut Problems) {
-        let parts = [
-            ("access_key_id", &self.access_key_id),
-            ("secret_access_key", &self.secret_access_key),
-            ("session_token", &self.session_token),
-        ];
-        for (name, reference) in parts {
-            let Some(reference) = reference else { continue };
-            match secrets.resolve(reference) {
-                Err(reason) => problems.add(at.field(name), reason),
-                Ok(value) if value.expose().is_empty() => {
-                    problems.add(at.field(name), format!("{reference} is empty"));
-                }
-                Ok(_) => {}
-            }
-        }
-        let missing = match (&self.access_key_id, &self.secret_access_key) {
-            (None, Some(_)) => Some("access_key_id"),
-            (Some(_), None) => Some("secret_access_key"),
-            (None, None) if self.session_token.is_some() => Some("access_key_id"),
-            _ => None,
-        };
-        if let Some(name) = missing {
-            problems.add_with_hint(
-                at.field(name),
-                format!("{name} is missing"),
-                "give both halves of a key, or none to use the AWS credential chain",
-            );
-        }
-        if self.profile.is_some() && self.access_key_id.is_some() {
-            problems.add(at.field("profile"), "profile has no effect beside an access key");
+    /// Where the key comes from that requests are signed with.
+    pub(crate) fn key_source(&self) -> KeySource<'_> {
+        KeySource {
+            region: self.region(),
+            access_key_id: self.access_key_id.as_ref(),
+            secret_access_key: self.secret_access_key.as_ref(),
+            session_token: self.session_token.as_ref(),
+            profile: self.profile.as_deref(),
         }
     }
 }

@@ -19,8 +19,6 @@ mod store;
 
 mod transport;
 
-mod credentials;
-
 mod wire;
 
 pub use config::{CustomerEncryption, SinkConfig, Sse, StoreConfig};

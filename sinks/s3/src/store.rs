@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant_core::secret::Secrets;
+use hydrant_outbound::aws::Credentials;
 use hydrant_outbound::{Bounds, Client, Options, Url};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::{BackoffConfig, RetryConfig};
 
 use crate::config::{Sse, StoreConfig};
-use crate::credentials::Credentials;
 use crate::transport::Transport;
 use crate::wire::encode;
 
@@ -76,7 +76,7 @@ impl Store {
         secrets: &dyn Secrets,
         patience: Patience,
     ) -> Result<Self, String> {
-        let credentials = Arc::new(Credentials::new(config, secrets)?);
+        let credentials = Arc::new(Credentials::new(&config.key_source(), secrets)?);
         let ca_file = config.ca_file.as_ref().map(PathBuf::from);
         let options = Options { connect: patience.connect, ca_file, ..Options::default() };
         let transport = Transport {

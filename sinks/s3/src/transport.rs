@@ -19,14 +19,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hydrant_core::Blob;
+use hydrant_outbound::aws::{Credentials, Key, NoCredentials};
 use hydrant_outbound::{Body, Bounds, Client, SendError};
 use object_store::ClientOptions;
-use object_store::aws::AwsAuthorizer;
+use object_store::aws::{AwsAuthorizer, AwsCredential};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
 
-use crate::credentials::{Credentials, NoCredentials};
 use crate::wire::Answer;
 
 /// What the names of the headers begin with that name a key of ours. Source: Amazon S3 API reference, `UploadPart`.
@@ -115,7 +115,7 @@ impl Transport {
         upload: Option<&Upload>,
         bounds: Bounds,
     ) -> Result<Response<Bytes>, Outcome> {
-        let key = self.credentials.get().await.map_err(Outcome::NoCredentials)?;
+        let key = to_credential(&self.credentials.get().await.map_err(Outcome::NoCredentials)?);
         let invalid = |reason: &str| Outcome::Unanswered(SendError::Invalid(reason.to_owned()));
         AwsAuthorizer::new(&key, "s3", &self.region)
             .try_authorize(&mut request, upload.map(|upload| upload.sha256.as_slice()))
@@ -127,6 +127,15 @@ impl Transport {
             None => Body::Bytes(payload.as_bytes().cloned().ok_or_else(|| invalid("its body is in parts"))?),
         };
         self.client.send(Request::from_parts(parts, body), bounds).await.map_err(Outcome::Unanswered)
+    }
+}
+
+/// A key as `object_store` signs with it.
+fn to_credential(key: &Key) -> AwsCredential {
+    AwsCredential {
+        key_id: key.access_key_id().to_owned(),
+        secret_key: key.secret_access_key().to_owned(),
+        token: key.session_token().map(str::to_owned),
     }
 }
 
