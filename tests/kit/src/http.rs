@@ -1,5 +1,5 @@
 //! As much of HTTP/1.1 as a scripted server needs: heads and bodies of announced length in, answers out, garbage
-//! among them. [`s3`](crate::s3) and [`receiver`](crate::receiver) speak through it.
+//! among them. The scripted servers speak through it.
 
 use std::fmt::Write as _;
 use std::io;

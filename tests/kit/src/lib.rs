@@ -6,8 +6,8 @@
 //! readers, and judges. Neither shares code with the server, so that a mistake there is not made twice.
 //!
 //! Tests of the sinks take the rest: the [`conformance`] suite, and what it breaks them with: a [`proxy`] that resets,
-//! stalls and trickles, and servers that follow a script: [`s3`], and a [`receiver`] of the HTTP endpoint protocol, which is
-//! a process too: `hydrant-receiver`.
+//! stalls and trickles, and servers that follow a script: [`s3`], [`opensearch`], and a [`receiver`] of the HTTP endpoint
+//! protocol, which is a process too: `hydrant-receiver`; and what speaks [`tls`] for those that do not.
 
 pub mod signature;
 
@@ -31,6 +31,10 @@ pub mod http;
 
 pub mod s3;
 
+pub mod opensearch;
+
 pub mod receiver;
+
+pub mod tls;
 
 pub mod conformance;

@@ -8,6 +8,8 @@ use std::fmt;
 use aws_lc_rs::{digest, hmac};
 use jiff::Timestamp;
 
+use crate::http::Head;
+
 /// Signs requests of one caller for one service in one region.
 pub struct Signer {
     access_key_id: String,
@@ -79,6 +81,34 @@ impl Signer {
         });
         key
     }
+}
+
+/// Whether this caller has signed a request, with all that AWS wants to be covered: its host and every header of AWS's own.
+/// The hash of the body is taken as the head has it.
+pub(crate) fn is_signed_by(caller: &mut Signer, head: &Head) -> bool {
+    let mut check = || {
+        let authorization = head.header("authorization")?;
+        let (_, names) = authorization.split_once("SignedHeaders=")?;
+        let (names, _) = names.split_once(',')?;
+        let headers: Vec<(&str, &str)> =
+            names.split(';').map(|name| Some((name, head.header(name)?))).collect::<Option<_>>()?;
+        let is_own = |name: &str| name == "host" || name.starts_with("x-amz-");
+        let is_covered = |name: &str| headers.iter().any(|(signed, _)| *signed == name);
+        if head.headers.iter().any(|(name, _)| is_own(name) && !is_covered(name)) {
+            return None;
+        }
+        let unsigned = Unsigned {
+            method: &head.method,
+            path: &head.path,
+            query: &head.query,
+            headers: &headers,
+            body_sha256: head.header("x-amz-content-sha256")?,
+        };
+        let expected = caller.authorization(&unsigned, head.header("x-amz-date")?);
+        let signature = |text: &str| Some(text.split_once("Signature=")?.1.trim().to_owned());
+        Some(signature(&expected)? == signature(authorization)?)
+    };
+    check() == Some(true)
 }
 
 impl fmt::Debug for Signer {
