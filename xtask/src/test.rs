@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(file) = &args.env {
         test.envs(environment(&cache)?).envs(read_env_file(file)?);
     } else {
-        fleet = Fleet::start(&cache)?;
+        fleet = Fleet::start(&cache, &[])?;
         test.envs(&fleet.addresses);
     }
     say(&format!("test: {}", Facts::read()));

@@ -74,7 +74,7 @@ struct Stand {
 /// When anything cannot be started, or the server does not take or deliver records.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let cache = Cache::open()?;
-    let stand = Stand { programs: build()?, fleet: Fleet::start(&cache)? };
+    let stand = Stand { programs: build()?, fleet: Fleet::start(&cache, &["minio"])? };
     let facts = Facts::read();
     print(&format!("{facts}\n"))?;
     let is_wanted = |part: Part| args.parts.is_empty() && args.case.is_none() || args.parts.contains(&part);

@@ -34,7 +34,7 @@ use self::state::State;
 const ALL: &[&dyn Service] = &[&minio::MinIo, &minio::MinIoTls, &postgres::Postgres, &opensearch::OpenSearch];
 
 /// Those that tests need today; the others start when they are named.
-const NEEDED_BY_TESTS: &[&str] = &["minio", "minio-tls", "postgres"];
+const NEEDED_BY_TESTS: &[&str] = &["minio", "minio-tls", "postgres", "opensearch"];
 
 /// Addresses and keys by variable name.
 pub(crate) type Addresses = BTreeMap<String, String>;
@@ -222,15 +222,16 @@ impl Fleet {
         Ok(())
     }
 
-    /// Starts the servers that tests need, apart from those of `services up`.
+    /// Starts the named servers, those that tests need when none is named, apart from those of `services up`.
     ///
     /// # Errors
     /// When one does not start; those that did are stopped again.
-    pub(crate) fn start(cache: &Cache) -> Result<Self> {
+    pub(crate) fn start(cache: &Cache, names: &[&str]) -> Result<Self> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let folder = Scratch::new("services")?;
         let mut processes = Vec::new();
         let mut addresses = environment(cache)?;
-        for service in chosen(&[])? {
+        for service in chosen(&names)? {
             let own = folder.path().join(service.name());
             fs::create_dir(&own).with_context(|| format!("make {}", own.display()))?;
             let (process, port) = start(service, cache, &own, Life::WithUs)?;

@@ -109,7 +109,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let outcome = Run::prepare(orders, seed, &programs, scratch.path(), &Addresses::new()).and_then(Run::control);
         outcome.with_context(|| format!("seed {seed}"))?
     } else {
-        let fleet = Fleet::start(&Cache::open()?)?;
+        let fleet = Fleet::start(&Cache::open()?, &["minio"])?;
         let orders = Orders { rounds: args.rounds.unwrap_or_else(rounds_for_all), stores: &args.stores, args };
         say(&format!("torture: seed {seed}, {} rounds, {facts}", orders.rounds));
         let outcome = Run::prepare(orders, seed, &programs, scratch.path(), &fleet.addresses).and_then(Run::all);
