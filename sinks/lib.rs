@@ -56,6 +56,10 @@ pub enum SinkConfig {
     /// Requests to an HTTP endpoint, as the service sends them or plain.
     #[cfg(feature = "http")]
     Http(Box<hydrant_sink_http::SinkConfig>),
+    /// Documents in OpenSearch or Elasticsearch.
+    #[cfg(feature = "opensearch")]
+    #[serde(rename = "opensearch")]
+    OpenSearch(Box<hydrant_sink_opensearch::SinkConfig>),
 }
 
 /// What sinks that write objects have in common, as written. The prefix is not parsed yet.
@@ -81,7 +85,8 @@ pub struct Origin<'a> {
 }
 
 impl SinkConfig {
-    /// The kind as declared: `file`, `s3`, `postgres`, `http`. One that writes objects names a store of the same kind.
+    /// The kind as declared: `file`, `s3`, `postgres`, `http`, `opensearch`. One that writes objects names a store of the
+    /// same kind.
     pub fn kind(&self) -> &'static str {
         match self {
             #[cfg(feature = "file")]
@@ -92,6 +97,8 @@ impl SinkConfig {
             Self::Postgres(_) => "postgres",
             #[cfg(feature = "http")]
             Self::Http(_) => "http",
+            #[cfg(feature = "opensearch")]
+            Self::OpenSearch(_) => "opensearch",
         }
     }
 
@@ -109,6 +116,8 @@ impl SinkConfig {
             Self::Postgres(config) => config.validate(&at, secrets, problems),
             #[cfg(feature = "http")]
             Self::Http(config) => config.validate(&at, secrets, problems),
+            #[cfg(feature = "opensearch")]
+            Self::OpenSearch(config) => config.validate(&at, secrets, problems),
         }
     }
 
@@ -127,6 +136,8 @@ impl SinkConfig {
             Self::Postgres(_) => None,
             #[cfg(feature = "http")]
             Self::Http(_) => None,
+            #[cfg(feature = "opensearch")]
+            Self::OpenSearch(_) => None,
         }
     }
 
@@ -148,6 +159,10 @@ impl SinkConfig {
             }
             #[cfg(feature = "http")]
             Self::Http(config) => Ok(Some(Arc::new(hydrant_sink_http::HttpSink::new(config, origin.arn, secrets)?))),
+            #[cfg(feature = "opensearch")]
+            Self::OpenSearch(config) => {
+                Ok(Some(Arc::new(hydrant_sink_opensearch::OpenSearchSink::new(config, secrets)?)))
+            }
         }
     }
 

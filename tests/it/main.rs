@@ -8,6 +8,7 @@
 //! | `https` | do unmodified clients speak HTTPS, and does a new certificate need no restart? |
 //! | `idle` | what does a crowd that says nothing cost the others? |
 //! | `dead_letters` | what becomes of objects that their store does not take? |
+//! | `search` | what becomes of records on their way into OpenSearch? |
 //! | `endpoint` | what becomes of records on their way to an HTTP endpoint? |
 //! | `commands` | what do commands say to people and programs, and how do they end? |
 //! | `life` | starting, stopping, crashing, a second process, every file in `config/` |
@@ -38,6 +39,7 @@ mod life;
 mod mutation;
 mod objects;
 mod producers;
+mod search;
 mod secrets;
 mod server;
 mod services;

@@ -136,6 +136,17 @@ impl Server {
         fs::write(self.path("hydrant.yaml"), own).unwrap();
     }
 
+    /// Has this environment variable from its next start on.
+    pub(crate) fn set_variable(&mut self, name: &str, value: &str) {
+        self.forget_variable(name);
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Has no such environment variable from its next start on.
+    pub(crate) fn forget_variable(&mut self, name: &str) {
+        self.variables.retain(|(known, _)| known != name);
+    }
+
     /// A call of the program, in this server's folder.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));

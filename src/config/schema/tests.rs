@@ -111,6 +111,6 @@ fn what_belongs_somewhere_is_known_by_its_place() {
 fn keys_of_secrets_are_those_that_never_hold_anything_else() {
     assert_eq!(
         Keys::new().secrets(),
-        ["access_key", "customer_key", "password", "private_key", "secret_access_key", "session_token"]
+        ["access_key", "api_key", "customer_key", "password", "private_key", "secret_access_key", "session_token"]
     );
 }
