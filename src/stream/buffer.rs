@@ -271,6 +271,7 @@ mod tests {
                 .flat_map(|payload| u32::try_from(payload.len()).unwrap().to_le_bytes())
                 .collect::<Vec<u8>>()
                 .into(),
+            origin: None,
         }
     }
 

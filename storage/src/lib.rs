@@ -25,6 +25,8 @@ pub mod runs;
 
 pub mod ordinals;
 
+pub mod redriven;
+
 pub mod space;
 
 pub mod buffers;

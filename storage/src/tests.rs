@@ -1,5 +1,5 @@
-//! Goal: log, outbox and ledger together lose nothing that was acknowledged, seal nothing twice, and give a settled
-//! batch back never, whatever sequence of work, faults and crashes they go through. Method: one lane, as the stream
+//! Goal: log, outbox and ledger together lose nothing that was acknowledged, seal nothing twice, put no dead letter back
+//! twice, and give a settled batch back never, whatever sequence of work, faults and crashes they go through. Method: one lane, as the stream
 //! loops drive it but as small as can be, on the simulated disk, beside a model that only remembers what it was told.
 
 mod damage;
@@ -16,6 +16,8 @@ use lane::World;
 enum Action {
     /// Puts that many records in one request.
     Append(usize),
+    /// Puts so many of the next dead letters of an object back, in one request.
+    Redrive(u8, usize),
     /// Reads about that many bytes of the log.
     Read(usize),
     /// Seals what was read and lies at positions of one remainder, so that batches have holes.
@@ -43,6 +45,7 @@ fn action() -> impl Strategy<Value = Action> {
     let times = prop::sample::select(vec![Times::Once, Times::FromThenOn]);
     prop_oneof![
         8 => (1_usize..20).prop_map(Action::Append),
+        3 => (0_u8..3, 1_usize..20).prop_map(|(object, count)| Action::Redrive(object, count)),
         6 => (1_usize..8000).prop_map(Action::Read),
         6 => (1_u64..4, 0_u64..4).prop_map(|(every, rest)| Action::Seal { every, rest: rest % every }),
         5 => (0_usize..8).prop_map(Action::Settle),
@@ -80,13 +83,15 @@ fn plain_run() -> Vec<Action> {
         actions.extend([
             Action::Append(12),
             Action::Append(7),
+            Action::Redrive(round % 2, 5),
             Action::Read(3000),
-            Action::Seal { every: 2, rest: round % 2 },
+            Action::Seal { every: 2, rest: u64::from(round % 2) },
             Action::Settle(0),
             Action::Read(20_000),
-            Action::Seal { every: 3, rest: round % 3 },
+            Action::Seal { every: 3, rest: u64::from(round % 3) },
             Action::Redirect(0),
             Action::Checkpoint,
+            Action::Redrive(round % 2, 3),
             Action::Seal { every: 1, rest: 0 },
             Action::Settle(1),
             Action::SyncRemovals,

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use hydrant_core::{BatchId, Position, Span};
 
 use super::entry::{Answers, Entry, batch, put_span, span};
-use crate::fields::{Fields, Malformed, put_len, put_optional_text, put_text, put_varint};
+use crate::fields::{Fields, Malformed, put_len, put_optional_text, put_varint};
+use crate::redriven::Redriven;
 use crate::runs::Runs;
 
 /// What a lane has sealed and settled.
@@ -32,8 +33,9 @@ pub struct Checkpoint {
     pub batches: BTreeMap<BatchId, BatchState>,
     /// Records that were lost, ever.
     pub lost_records: u64,
-    /// How far dead-letter objects were put back into the log.
-    pub redriven: BTreeMap<String, u32>,
+    /// Dead letters that were put back into the log, and lay below the forget-position or may have. No entry says it:
+    /// above the forget-position the log does, see [`Log::redriven`](crate::log::Log::redriven).
+    pub redriven: Redriven,
 }
 
 /// What is known of a batch whose file may still be there.
@@ -108,10 +110,6 @@ impl Checkpoint {
             Entry::Version { number, from } => {
                 self.version = *number;
                 self.version_from = *from;
-            }
-            Entry::Redriven { object, upto } => {
-                let done = self.redriven.entry(object.clone()).or_default();
-                *done = (*done).max(*upto);
             }
         }
         Ok(())
@@ -210,11 +208,7 @@ impl Checkpoint {
             out.extend_from_slice(batch.as_bytes());
             state.encode(self.forget, &mut out);
         }
-        put_len(&mut out, self.redriven.len());
-        for (object, upto) in &self.redriven {
-            put_text(&mut out, object);
-            put_varint(&mut out, u64::from(*upto));
-        }
+        self.redriven.encode(&mut out);
         out
     }
 
@@ -230,9 +224,7 @@ impl Checkpoint {
             batches: (0..fields.count(BatchState::BYTES_MIN, "number of batches")?)
                 .map(|_| Ok((batch(&mut fields)?, BatchState::decode(&mut fields)?)))
                 .collect::<Result<_, Malformed>>()?,
-            redriven: (0..fields.count(2, "number of redriven objects")?)
-                .map(|_| Ok((fields.text("key of a redriven object")?, fields.varint_u32("progress of a redrive")?)))
-                .collect::<Result<_, Malformed>>()?,
+            redriven: Redriven::decode(&mut fields)?,
         };
         fields.end("end of the checkpoint")?;
         Ok(checkpoint)

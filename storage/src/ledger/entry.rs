@@ -7,7 +7,7 @@
 //! | `Buried`     | any other entry of the batch, and what settles the batches that its letters come from |
 //! | `Redirected` | the first byte sent to the dead-letter store |
 //! | `Settled`    | the batch's file is unlinked |
-//! | `Lost`, `Version`, `Redriven` | what relies on it |
+//! | `Lost`, `Version` | what relies on it |
 
 use hydrant_core::{BatchId, Position, Span, Timestamp};
 
@@ -69,13 +69,6 @@ pub enum Entry {
         /// The first record it holds for.
         from: Position,
     },
-    /// How far a dead-letter object has been put back into the log.
-    Redriven {
-        /// The object's key.
-        object: String,
-        /// Records below this ordinal are in the log.
-        upto: u32,
-    },
 }
 
 /// What is answered for good inside a batch that is not settled, by ordinal in the batch as sealed.
@@ -129,7 +122,7 @@ const REDIRECTED: u8 = 3;
 const SETTLED: u8 = 4;
 const LOST: u8 = 5;
 const VERSION: u8 = 6;
-const REDRIVEN: u8 = 7;
+// 7 was meant for redriven objects, and never written.
 const BURIED: u8 = 8;
 
 impl Entry {
@@ -163,11 +156,6 @@ impl Entry {
                 put_varint(out, *number);
                 put_varint(out, from.get());
             }
-            Self::Redriven { object, upto } => {
-                out.push(REDRIVEN);
-                put_text(out, object);
-                put_varint(out, u64::from(*upto));
-            }
         }
     }
 
@@ -188,10 +176,6 @@ impl Entry {
             VERSION => {
                 Ok(Self::Version { number: fields.varint("version")?, from: fields.position("border of a version")? })
             }
-            REDRIVEN => Ok(Self::Redriven {
-                object: fields.text("key of a redriven object")?,
-                upto: fields.varint_u32("progress of a redrive")?,
-            }),
             _ => Err(Malformed("kind of entry")),
         }
     }

@@ -17,7 +17,10 @@ use crate::fields::{Fields, Malformed, crc32c};
 
 pub(crate) const HEAD_BYTES: usize = 24;
 const MAGIC: [u8; 8] = *b"HYDLEDGR";
-const VERSION: u32 = 1;
+/// The version of a file whose checkpoint names no redriven objects. Every program reads it.
+const PLAIN: u32 = 1;
+/// The version of a file whose checkpoint may name some.
+const REDRIVEN: u32 = 2;
 const FRAME_HEAD_BYTES: usize = 20;
 const MARK: [u8; 4] = *b"HLFR";
 
@@ -65,9 +68,14 @@ pub(crate) struct Scanned {
     pub(crate) torn_end: usize,
 }
 
-/// The head of the ledger file of this number.
-pub(crate) fn head(number: u64) -> Vec<u8> {
-    let fields = [MAGIC.as_slice(), &VERSION.to_le_bytes(), &number.to_le_bytes()].concat();
+/// The head of the ledger file of this number that starts with this checkpoint. It has the lowest version that will do, so
+/// that an older program reads the ledger of every stream into which nothing was redriven, and no other.
+pub(crate) fn head(number: u64, checkpoint: &Checkpoint) -> Vec<u8> {
+    head_of(number, if checkpoint.redriven.is_empty() { PLAIN } else { REDRIVEN })
+}
+
+fn head_of(number: u64, version: u32) -> Vec<u8> {
+    let fields = [MAGIC.as_slice(), &version.to_le_bytes(), &number.to_le_bytes()].concat();
     let crc = crc32c([fields.as_slice()]);
     [fields.as_slice(), &crc.to_le_bytes()].concat()
 }
@@ -98,10 +106,13 @@ pub(crate) fn entries(entries: &[Entry]) -> Vec<u8> {
 /// # Errors
 /// What is wrong and at which byte.
 pub(crate) fn scan(bytes: &[u8], number: u64) -> Result<Scanned, (usize, Damage)> {
-    let rest = read_head(bytes, number).map_err(|damage| (0, damage))?;
+    let (version, rest) = read_head(bytes, number).map_err(|damage| (0, damage))?;
     let (_, body, rest) =
         read_frame(rest, number).filter(|frame| frame.0 == 0).ok_or((HEAD_BYTES, Damage::Checkpoint))?;
     let mut state = Checkpoint::decode(body).map_err(|malformed| (HEAD_BYTES, malformed.into()))?;
+    if version == PLAIN && !state.redriven.is_empty() {
+        return Err((HEAD_BYTES, Malformed("redriven objects in a file of this version").into()));
+    }
     let checkpoint_end = bytes.len() - rest.len();
     let (mut frames, mut rest) = (1, rest);
     while let Some((_, body, after)) = read_frame(rest, number).filter(|frame| frame.0 == frames) {
@@ -118,15 +129,14 @@ pub(crate) fn scan(bytes: &[u8], number: u64) -> Result<Scanned, (usize, Damage)
     Ok(Scanned { state, frames, checkpoint_end, end, torn_end: end + torn })
 }
 
-fn read_head(bytes: &[u8], number: u64) -> Result<&[u8], Damage> {
+/// The version, and what follows the head.
+fn read_head(bytes: &[u8], number: u64) -> Result<(u32, &[u8]), Damage> {
     let (found, rest) = bytes.split_at_checked(HEAD_BYTES).ok_or(Damage::Head)?;
-    if found == head(number) {
-        return Ok(rest);
-    }
     let mut fields = Fields::new(found);
-    let magic = fields.array("magic")?;
+    let magic: [u8; 8] = fields.array("magic")?;
     match fields.u32("version")? {
-        version if magic == MAGIC && version != VERSION => Err(Damage::Version(version)),
+        version @ (PLAIN | REDRIVEN) if found == head_of(number, version) => Ok((version, rest)),
+        version if magic == MAGIC && !matches!(version, PLAIN | REDRIVEN) => Err(Damage::Version(version)),
         _ => Err(Damage::Head),
     }
 }

@@ -319,7 +319,7 @@ impl Drop for Ledger {
 fn write_file(folder: &Folder, share: &Share, number: u64, state: &Checkpoint) -> Result<Current, LedgerError> {
     let body = state.encode();
     let frame = format::frame(number, 0, &body).ok_or(LedgerError::TooLarge { bytes: body.len() })?;
-    let head = format::head(number);
+    let head = format::head(number, state);
     let end = as_u64(head.len() + frame.len());
     let allocated = on_disk(end + reserve(as_u64(state.owed().count())));
     let (temporary, name) = (format!("{}{TEMPORARY}", file_name(number)), file_name(number));

@@ -123,7 +123,7 @@ impl Committer {
     ) -> Round {
         let mut waiting = waiting.into_iter().peekable();
         while let Some(front) = waiting.peek() {
-            let (segment, offset) = match self.segment_for(front.draft.frame_len(), rack, times) {
+            let (segment, offset) = match self.segment_for(&front.draft, rack, times) {
                 Ok(place) => place,
                 Err(NoSegment::Unsure(error)) => return poison(Vec::new(), waiting, &error),
                 Err(refusal) => {
@@ -134,7 +134,7 @@ impl Committer {
             };
             let mut end = offset;
             let mut group = Vec::with_capacity(waiting.len());
-            while let Some(pending) = waiting.next_if(|next| end + next.draft.frame_len() <= segment.len) {
+            while let Some(pending) = waiting.next_if(|next| fits(&next.draft, &segment, end)) {
                 end += pending.draft.frame_len();
                 group.push(pending);
             }
@@ -175,30 +175,31 @@ impl Committer {
         Ok(())
     }
 
-    /// Where a frame of this length goes: behind the last one, or into a new segment.
-    fn segment_for(&mut self, frame_len: u64, rack: &Rack, times: &Timings) -> Result<(Arc<Segment>, u64), NoSegment> {
+    /// Where a frame goes: behind the last one, or into a new segment.
+    fn segment_for(&mut self, draft: &Draft, rack: &Rack, times: &Timings) -> Result<(Arc<Segment>, u64), NoSegment> {
         if let Some((segment, offset)) = &self.active
-            && offset + frame_len <= segment.len
+            && fits(draft, segment, *offset)
         {
             return Ok((Arc::clone(segment), *offset));
         }
-        let segment = Arc::new(self.make_segment(frame_len, rack, times)?);
+        let segment = Arc::new(self.make_segment(draft, rack, times)?);
         rack.push(Arc::clone(&segment));
         self.active = Some((Arc::clone(&segment), FRAMES_START));
         self.segment_bytes = (self.segment_bytes * 2).min(self.segment_bytes_max);
         Ok((segment, FRAMES_START))
     }
 
-    /// A new segment with room for a frame of this length, durable with its name.
+    /// A new segment that may hold this frame, durable with its name.
     ///
     /// Everything before it is durable by now, and its header says so: each group is synced before the next begins.
-    fn make_segment(&self, frame_len: u64, rack: &Rack, times: &Timings) -> Result<Segment, NoSegment> {
-        let room = (FRAMES_START + frame_len).next_multiple_of(BLOCK_BYTES);
+    fn make_segment(&self, draft: &Draft, rack: &Rack, times: &Timings) -> Result<Segment, NoSegment> {
+        let room = (FRAMES_START + draft.frame_len()).next_multiple_of(BLOCK_BYTES);
         let spare = rack.take_spare(room);
         let recycled = spare.is_some();
         let file = spare.map_or_else(|| self.allocate(room, rack), Ok)?;
         crash::reach(Point::AppendAllocated);
         let header = segment::Header {
+            layout: draft.layout(),
             incarnation: self.incarnation,
             base: self.next,
             previous_end: self.durable,
@@ -273,6 +274,7 @@ impl Committer {
             } else {
                 cuts.push((staging.len(), draft));
             }
+            staging.extend_from_slice(&draft.origin_bytes);
             staging.extend_from_slice(draft.padding());
         }
         let written = segment.file.write_at(offset, &parts(&staging, &cuts));
@@ -296,6 +298,11 @@ fn frames_of(group: &mut [Pending], mut first: Position) -> impl Iterator<Item =
         first = frame.span().end;
         frame
     })
+}
+
+/// Whether a frame may be written at this place of a segment.
+fn fits(draft: &Draft, segment: &Segment, offset: u64) -> bool {
+    offset + draft.frame_len() <= segment.len && draft.layout() <= segment.layout
 }
 
 /// The slip: those who wait are told that their records are stored, and the disk is slow.

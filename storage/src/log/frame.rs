@@ -4,13 +4,15 @@
 //! Out: the bytes of a frame; or a header that this segment, in this use of its file, has written.
 //!
 //! ```text
-//!   ┌─────────── header, 48 bytes ───────────┬──────────── body ───────────┬─────┐
-//!   │ magic  header crc  body crc  …  durable │ length of each │ payloads  │ pad │
-//!   └─────────────┬───────────┬──────────────┴─────────────────────────────┴─────┘
-//!          salted: this life  plain: computed by the producer's thread
+//!   ┌─────────── header, 48 bytes ───────────┬────────────────── body ─────────────────┬─────┐
+//!   │ magic  header crc  body crc  …  durable │ length of each │ payloads │ their origin │ pad │
+//!   └─────────────┬───────────┬──────────────┴────────────────────────────┬────────────┴─────┘
+//!          salted: this life  plain: computed by the producer's thread    only of records that were redriven
 //! ```
 //!
 //! Pure. Never trusts a length before the checksum that covers it.
+
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
 use crc_fast::{CrcAlgorithm, Digest, checksum};
@@ -18,6 +20,8 @@ use hydrant_core::{Position, Span, Timestamp};
 
 use super::Payloads;
 use super::reader::Frame;
+use super::segment::Layout;
+use crate::redriven::Origin;
 
 /// Length of a frame's header in bytes.
 pub(super) const HEADER_BYTES: usize = 48;
@@ -35,6 +39,8 @@ pub(super) enum Kind {
     Records,
     /// Nothing: it only says how far the log was durable.
     Mark,
+    /// Records that are dead letters put back, and where they come from.
+    Redriven,
 }
 
 impl Kind {
@@ -42,6 +48,7 @@ impl Kind {
         match self {
             Self::Records => 1,
             Self::Mark => 2,
+            Self::Redriven => 3,
         }
     }
 
@@ -49,6 +56,7 @@ impl Kind {
         match code {
             1 => Some(Self::Records),
             2 => Some(Self::Mark),
+            3 => Some(Self::Redriven),
             _ => None,
         }
     }
@@ -58,6 +66,8 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: Kind,
+    /// Bytes of the origin in the body; none but of redriven records.
+    pub(super) origin_len: u16,
     /// Records in the body.
     pub(super) count: u32,
     /// Bytes of payload in the body.
@@ -73,16 +83,25 @@ pub(super) struct Header {
 impl Header {
     /// A frame without records.
     pub(super) const fn mark(durable_to: Position, now: Timestamp) -> Self {
-        Self { kind: Kind::Mark, count: 0, data_len: 0, body_crc: 0, first: durable_to, arrived_at: now, durable_to }
+        Self {
+            kind: Kind::Mark,
+            origin_len: 0,
+            count: 0,
+            data_len: 0,
+            body_crc: 0,
+            first: durable_to,
+            arrived_at: now,
+            durable_to,
+        }
     }
 
     pub(super) const fn span(&self) -> Span {
         Span::new(self.first, self.count as u64)
     }
 
-    /// Bytes of table and payloads.
+    /// Bytes of table, payloads and origin.
     pub(super) const fn body_len(&self) -> u64 {
-        self.table_len() + self.data_len as u64
+        self.table_len() + self.data_len as u64 + self.origin_len as u64
     }
 
     /// Bytes of the table of lengths.
@@ -103,7 +122,7 @@ impl Header {
         rest.put_u32_le(0);
         rest.put_u32_le(self.body_crc);
         rest.put_u16_le(self.kind.code());
-        rest.put_u16_le(0);
+        rest.put_u16_le(self.origin_len);
         rest.put_u32_le(self.count);
         rest.put_u32_le(self.data_len);
         rest.put_u64_le(self.first.get());
@@ -133,8 +152,13 @@ impl Header {
             return None;
         }
         let count = u32_at(bytes, 16)?;
+        let (kind, origin_len) = (Kind::from_code(u16_at(bytes, 12)?)?, u16_at(bytes, 14)?);
+        if (kind == Kind::Redriven) != (origin_len > 0) {
+            return None;
+        }
         Some(Self {
-            kind: Kind::from_code(u16::try_from(u32_at(bytes, 12)?).ok()?)?,
+            kind,
+            origin_len,
             count,
             data_len: u32_at(bytes, 20)?,
             body_crc: u32_at(bytes, 8)?,
@@ -145,9 +169,9 @@ impl Header {
     }
 
     /// Whether this body belongs to the header, byte for byte, and its lengths fill it.
-    pub(super) fn confirms(&self, table: &[u8], data: &[u8]) -> bool {
+    pub(super) fn confirms(&self, table: &[u8], data: &[u8], origin: &[u8]) -> bool {
         let sum = || lengths(table).map(u64::from).sum::<u64>();
-        body_crc(table, data) == self.body_crc && sum() == u64::from(self.data_len)
+        body_crc(table, data, origin) == self.body_crc && sum() == u64::from(self.data_len)
     }
 }
 
@@ -158,50 +182,66 @@ pub(super) struct Draft {
     pub(super) table: Vec<u8>,
     pub(super) data: Bytes,
     pub(super) data_len: u32,
+    /// Where the records come from, if they were redriven.
+    origin: Option<Arc<Origin>>,
+    /// The same as bytes.
+    pub(super) origin_bytes: Vec<u8>,
+    origin_len: u16,
     pub(super) body_crc: u32,
     pub(super) arrived_at: Timestamp,
 }
 
 impl Draft {
-    /// The draft of a frame with these records; `None` when there are more of them, or more bytes, than a frame
-    /// can count (2^32).
+    /// The draft of a frame with these records, which come from there if they were redriven; `None` when there are more
+    /// of them, or more bytes, than a frame can count (2^32, and 2^16 of the origin).
     ///
     /// # Panics
-    /// When the lengths do not add up to the length of the data.
-    pub(super) fn new(payloads: Payloads, arrived_at: Timestamp) -> Option<Self> {
+    /// When the lengths do not add up to the length of the data, or the origin names another number of lines.
+    pub(super) fn new(payloads: Payloads, origin: Option<&Origin>, arrived_at: Timestamp) -> Option<Self> {
         let Payloads { data, lengths } = payloads;
         let sum: u64 = lengths.iter().copied().map(u64::from).sum();
         assert!(sum == data.len() as u64, "lengths of payloads must add up to their bytes");
+        let names_each = origin.is_none_or(|origin| origin.ordinals.len() == lengths.len() as u64);
+        assert!(names_each, "each redriven record comes from a line of its own");
         let (count, data_len) = (u32::try_from(lengths.len()).ok()?, u32::try_from(data.len()).ok()?);
         let mut table = Vec::with_capacity(4 * lengths.len());
         for length in lengths {
             table.put_u32_le(length);
         }
-        let body_crc = body_crc(&table, &data);
-        Some(Self { count, table, data, data_len, body_crc, arrived_at })
+        let origin_bytes = origin.map(Origin::encode).unwrap_or_default();
+        let origin_len = u16::try_from(origin_bytes.len()).ok()?;
+        let body_crc = body_crc(&table, &data, &origin_bytes);
+        let origin = origin.cloned().map(Arc::new);
+        Some(Self { count, table, data, data_len, origin, origin_bytes, origin_len, body_crc, arrived_at })
     }
 
     /// The header of the frame.
     pub(super) const fn header(&self, first: Position, durable_to: Position) -> Header {
-        let &Self { count, data_len, body_crc, arrived_at, .. } = self;
-        Header { kind: Kind::Records, count, data_len, body_crc, first, arrived_at, durable_to }
+        let &Self { count, data_len, origin_len, body_crc, arrived_at, .. } = self;
+        let kind = if origin_len > 0 { Kind::Redriven } else { Kind::Records };
+        Header { kind, origin_len, count, data_len, body_crc, first, arrived_at, durable_to }
+    }
+
+    /// The layout of a segment that may hold it.
+    pub(super) const fn layout(&self) -> Layout {
+        if self.origin_len > 0 { Layout::Origins } else { Layout::Plain }
     }
 
     /// The records, as a reader gets them. Leaves a draft without any.
     pub(super) fn take_frame(&mut self, first: Position) -> Frame {
         let (data, lengths) = (std::mem::take(&mut self.data), std::mem::take(&mut self.table).into());
-        Frame { first, arrived_at: self.arrived_at, data, lengths }
+        Frame { first, arrived_at: self.arrived_at, data, lengths, origin: self.origin.take() }
     }
 
     /// Bytes that the frame will take.
     pub(super) const fn frame_len(&self) -> u64 {
-        frame_len(self.table.len() as u64 + self.data.len() as u64)
+        frame_len(self.table.len() as u64 + self.data.len() as u64 + self.origin_len as u64)
     }
 
     /// Zeros behind the body, up to the next frame.
     pub(super) fn padding(&self) -> &'static [u8] {
         const ZEROS: &[u8] = &[0; ALIGNMENT];
-        let end = self.table.len() + self.data.len();
+        let end = self.table.len() + self.data.len() + self.origin_bytes.len();
         ZEROS.split_at(end.next_multiple_of(ZEROS.len()) - end).0
     }
 }
@@ -211,7 +251,7 @@ pub(super) fn lengths(table: &[u8]) -> impl ExactSizeIterator<Item = u32> + Clon
     table.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
-/// Bytes that the frame of these records will take.
+/// Bytes that the frame of these records will take, but for where they come from.
 pub(super) fn bytes_of(payloads: &Payloads) -> u64 {
     frame_len(4 * payloads.lengths.len() as u64 + payloads.data.len() as u64)
 }
@@ -221,10 +261,11 @@ const fn frame_len(body_len: u64) -> u64 {
     (HEADER_BYTES as u64 + body_len).next_multiple_of(ALIGNMENT as u64)
 }
 
-fn body_crc(table: &[u8], data: &[u8]) -> u32 {
+fn body_crc(table: &[u8], data: &[u8], origin: &[u8]) -> u32 {
     let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
     digest.update(table);
     digest.update(data);
+    digest.update(origin);
     crc32(digest.finalize())
 }
 
@@ -240,6 +281,11 @@ fn salted_crc(header: &[u8; HEADER_BYTES], salt: u64) -> u32 {
 /// The library computes 32-bit checksums in 64 bits.
 pub(super) fn crc32(wide: u64) -> u32 {
     u32::try_from(wide & u64::from(u32::MAX)).unwrap_or_default()
+}
+
+/// As [`u32_at`].
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 /// The little-endian number at this place, if the bytes go that far.

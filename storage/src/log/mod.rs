@@ -58,6 +58,7 @@ use hydrant_core::{ByteSize, Clock, Position, Span};
 
 use crate::buffers::Buffers;
 use crate::files::Files;
+use crate::redriven::{Origin, Redriven};
 use crate::space::Share;
 use crate::timing::Histogram;
 pub(crate) use check::{Checked, Damage, Known, check, end};
@@ -66,7 +67,11 @@ pub use committers::Committers;
 use rack::Rack;
 pub use reader::{Frame, ReadError, Reader, Slice};
 use recover::Recovered;
+use segment::Layout;
 use shared::{Gate, Shared};
+
+/// Bytes read at a time in search of redriven records.
+const SLICE_BYTES: usize = 1 << 20;
 
 /// Records to store together, all or none: their payloads one after the other, and the length of each.
 #[derive(Clone, Debug, Default)]
@@ -119,7 +124,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// A segment has a layout that this program does not know. A newer version wrote it.
-    #[error("segment {path} has layout {version}, and this program knows {} only", segment::VERSION)]
+    #[error("segment {path} has layout {version}, and this program knows none above {}", segment::VERSION_MAX)]
     Version {
         /// The segment.
         path: String,
@@ -269,7 +274,37 @@ impl Log {
     /// # Panics
     /// When the lengths do not add up to the data.
     pub async fn append(&self, payloads: Payloads) -> Result<Span, AppendError> {
-        self.shared.append(payloads).await
+        self.shared.append(payloads, None).await
+    }
+
+    /// As [`append`](Self::append), for dead letters that are put back: the log tells by [`Frame::origin`] and
+    /// [`redriven`](Self::redriven) where they come from, as long as it has them.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    ///
+    /// # Panics
+    /// When the lengths do not add up to the data, or the origin names another number of lines than there are records.
+    pub async fn append_redriven(&self, payloads: Payloads, origin: &Origin) -> Result<Span, AppendError> {
+        self.shared.append(payloads, Some(origin)).await
+    }
+
+    /// Where those of the durable records at or above `from` come from that were redriven. Reads only segments that may
+    /// hold such, a slice at a time: none, as long as nothing was. Blocks.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the disk does not answer.
+    pub fn redriven(&self, from: Position) -> Result<Redriven, ReadError> {
+        let mut redriven = Redriven::default();
+        for span in self.shared.rack.spans_of(Layout::Origins, from) {
+            let mut reader = self.reader(span.first);
+            while reader.position() < span.end {
+                for Origin { object, ordinals, .. } in reader.next(SLICE_BYTES)?.redriven() {
+                    redriven.add(*object, ordinals);
+                }
+            }
+        }
+        Ok(redriven)
     }
 
     /// A reader that starts at `from`, or at the first record that is still kept.

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hydrant_core::{Position, Span};
 
-use super::segment::{self, FRAMES_START, Segment};
+use super::segment::{self, FRAMES_START, Layout, Segment};
 use crate::crash::{self, Point};
 use crate::files::{File, Files};
 use crate::poison::Poison;
@@ -180,6 +180,14 @@ impl Rack {
     /// One past the last durable record.
     pub(super) fn end(&self) -> Position {
         self.lists().end
+    }
+
+    /// The records at or above `from` that lie in segments of this layout, in order.
+    pub(super) fn spans_of(&self, layout: Layout, from: Position) -> Vec<Span> {
+        let lists = self.lists();
+        let of_layout = lists.entries.iter().filter(|entry| entry.segment.layout == layout);
+        let spans = of_layout.map(|entry| Span { first: entry.segment.base.max(from), end: entry.end.position });
+        spans.filter(|span| !span.is_empty()).collect()
     }
 
     /// Where the first segment that is kept starts; the durable end when there is none.

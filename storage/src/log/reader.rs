@@ -19,6 +19,7 @@ use super::rack::{Mark, Place, Rack};
 use super::segment::Segment;
 use super::shared::Shared;
 use super::walk::{Step, Walker, Whole};
+use crate::redriven::Origin;
 
 /// The disk could not be read. Nothing was passed over.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,15 @@ pub struct Frame {
     pub data: Bytes,
     /// The length of each payload, as a table of little-endian 32-bit numbers.
     pub lengths: Bytes,
+    /// Where the records come from, if they were redriven; of a frame that is not given whole, all that came in it.
+    pub origin: Option<Arc<Origin>>,
+}
+
+impl Slice {
+    /// Where those of the records come from that were redriven.
+    pub fn redriven(&self) -> impl Iterator<Item = &Origin> {
+        self.frames.iter().filter_map(|frame| frame.origin.as_deref())
+    }
 }
 
 impl Frame {
@@ -96,8 +106,9 @@ impl Frame {
 }
 
 impl From<Whole> for Frame {
-    fn from(Whole { header, table, data }: Whole) -> Self {
-        Self { first: header.first, arrived_at: header.arrived_at, data, lengths: table }
+    fn from(Whole { header, table, data, origin }: Whole) -> Self {
+        let origin = origin.map(Arc::new);
+        Self { first: header.first, arrived_at: header.arrived_at, data, lengths: table, origin }
     }
 }
 

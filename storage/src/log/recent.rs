@@ -157,6 +157,7 @@ mod tests {
             arrived_at: Timestamp::from_millis(0),
             data: Bytes::from(vec![7; bytes]),
             lengths: Bytes::from(vec![0; 4 * records]),
+            origin: None,
         }
     }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use hydrant_core::{Position, Span};
 
 use super::rack::{Entry, Index, Lists, Mark, SPARES_MAX, Spare};
-use super::segment::{self, FRAMES_START, Found, Name, Segment};
+use super::segment::{self, FRAMES_START, Found, Layout, Name, Segment};
 use super::{Lost, OpenError, Options, tail};
 use crate::crash::{self, Point};
 use crate::files::{File, Files};
@@ -139,13 +139,15 @@ fn open_segment(
         }
         // The header is believed rather than the name: it has a checksum, and names can be swapped.
         Found::Header(header) => {
-            let segment::Header { base, previous_end, salt, .. } = header;
-            Ok((Segment { base, previous_end, salt: Some(salt), len, path, file }, header.len))
+            let segment::Header { layout, base, previous_end, salt, .. } = header;
+            Ok((Segment { layout, base, previous_end, salt: Some(salt), len, path, file }, header.len))
         }
         Found::Foreign(version) => Err(OpenError::Version { path: path.display().to_string(), version }),
         Found::Unreadable => {
             let len_made = len.max(options.segment_bytes_max.get()).max(options.queue_bytes_max.get());
-            Ok((Segment { base, previous_end: base, salt: None, len, path, file }, len_made))
+            // Nothing in it can be read, whatever its layout is.
+            let layout = Layout::Plain;
+            Ok((Segment { layout, base, previous_end: base, salt: None, len, path, file }, len_made))
         }
     }
 }

@@ -40,12 +40,40 @@ const MAGIC: [u8; 8] = *b"hydr-log";
 /// Above every position that a log comes to, and every number of a spare file.
 pub(super) const NUMBER_MAX: u64 = 1 << 60;
 
-/// The layout that this program writes, and the only one it reads.
-pub(super) const VERSION: u32 = 1;
+/// What the frames of a segment may be. Each layout holds what those before it do, so a segment has the lowest that will
+/// do: a program that knows no other reads all logs into which nothing was redriven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Layout {
+    /// Records as producers put them, and marks.
+    Plain,
+    /// Beside them, records that were redriven, with where they come from.
+    Origins,
+}
+
+impl Layout {
+    const fn version(self) -> u32 {
+        match self {
+            Self::Plain => 1,
+            Self::Origins => 2,
+        }
+    }
+
+    const fn of(version: u32) -> Option<Self> {
+        match version {
+            1 => Some(Self::Plain),
+            2 => Some(Self::Origins),
+            _ => None,
+        }
+    }
+}
+
+/// The highest version that this program knows; it knows all below.
+pub(super) const VERSION_MAX: u32 = Layout::Origins.version();
 
 /// What stands in a segment's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
+    pub(super) layout: Layout,
     /// Which life of the stream wrote it.
     pub(super) incarnation: u64,
     /// Position of its first record.
@@ -74,7 +102,7 @@ impl Header {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut one = Vec::with_capacity(COPY_AT);
         one.put_slice(&MAGIC);
-        one.put_u32_le(VERSION);
+        one.put_u32_le(self.layout.version());
         one.put_u64_le(self.incarnation);
         one.put_u64_le(self.base.get());
         one.put_u64_le(self.previous_end.get());
@@ -108,10 +136,9 @@ impl Header {
             return None;
         }
         let version = u32_at(bytes, 8)?;
-        if version != VERSION {
-            return Some(Found::Foreign(version));
-        }
+        let Some(layout) = Layout::of(version) else { return Some(Found::Foreign(version)) };
         Some(Found::Header(Self {
+            layout,
             incarnation: u64_at(bytes, 12)?,
             base: Position::read(u64_at(bytes, 20)?)?,
             previous_end: Position::read(u64_at(bytes, 28)?)?,
@@ -169,6 +196,7 @@ pub(super) fn unfinished_path(dir: &Path, base: Position) -> PathBuf {
 /// A segment's file, open.
 #[derive(Debug)]
 pub(super) struct Segment {
+    pub(super) layout: Layout,
     pub(super) base: Position,
     /// See [`Header::previous_end`].
     pub(super) previous_end: Position,
@@ -194,8 +222,8 @@ impl Segment {
         rack.files.rename(from, &path).map_err(MakeError::NotNamed)?;
         crash::reach(Point::AppendNamed);
         rack.sync_dir().map_err(MakeError::Unsure)?;
-        let &Header { base, previous_end, salt, len, .. } = header;
-        Ok(Self { base, previous_end, salt: Some(salt), len, path, file })
+        let &Header { layout, base, previous_end, salt, len, .. } = header;
+        Ok(Self { layout, base, previous_end, salt: Some(salt), len, path, file })
     }
 }
 

@@ -25,6 +25,7 @@ use super::rack::{ForgetError, Held, Rack};
 use super::recent::Recent;
 use super::{AppendError, Options, Payloads, Usage};
 use crate::buffers::Buffers;
+use crate::redriven::Origin;
 use crate::timing::Timings;
 
 /// Requests of up to this many bytes, on the average of a round, are worth waiting for company: what they cost is their
@@ -139,7 +140,11 @@ impl Shared {
         })
     }
 
-    pub(super) async fn append(self: &Arc<Self>, payloads: Payloads) -> Result<Span, AppendError> {
+    pub(super) async fn append(
+        self: &Arc<Self>,
+        payloads: Payloads,
+        origin: Option<&Origin>,
+    ) -> Result<Span, AppendError> {
         if payloads.lengths.is_empty() {
             self.queue().gate.check()?;
             return Ok(Span::new(self.progress.borrow().end, 0));
@@ -150,7 +155,7 @@ impl Shared {
         let Some(permits) = u32::try_from(bytes.get()).ok().filter(|bytes| *bytes <= self.queue_bytes_max) else {
             return Err(too_large);
         };
-        let draft = Draft::new(payloads, self.clock.now()).ok_or(too_large)?;
+        let draft = Draft::new(payloads, origin, self.clock.now()).ok_or(too_large)?;
         let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(permits).await else {
             return Err(self.queue().gate.check().err().unwrap_or(AppendError::Closed));
         };

@@ -15,6 +15,7 @@ use hydrant_core::Position;
 use super::frame::{ALIGNMENT, HEADER_BYTES, Header, MAGIC};
 use super::segment::Segment;
 use crate::buffers::Buffers;
+use crate::redriven::Origin;
 
 /// A frame whose every byte is confirmed.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) struct Whole {
     pub(super) header: Header,
     pub(super) table: Bytes,
     pub(super) data: Bytes,
+    /// Where the records come from, if they were redriven.
+    pub(super) origin: Option<Origin>,
 }
 
 /// What comes next in a segment.
@@ -90,10 +93,7 @@ impl Walker {
         let start = self.offset + HEADER_BYTES as u64;
         let body = self.bytes(start, header.body_len())?;
         self.offset = (self.offset + header.frame_len()).min(self.limit);
-        let whole = body.and_then(|mut body| {
-            let table = body.split_to(usize::try_from(header.table_len()).ok()?);
-            header.confirms(&table, &body).then_some(Whole { header, table, data: body })
-        });
+        let whole = body.and_then(|body| confirmed(header, body));
         Ok(whole.map_or(Step::Damaged { end: header.span().end }, Step::Frame))
     }
 
@@ -169,4 +169,16 @@ impl Walker {
         self.chunk_at = at;
         Ok(())
     }
+}
+
+/// The frame of this header and this body, if they belong together.
+fn confirmed(header: Header, mut data: Bytes) -> Option<Whole> {
+    let table = data.split_to(usize::try_from(header.table_len()).ok()?);
+    let origin = data.split_off(data.len().checked_sub(header.origin_len.into())?);
+    if !header.confirms(&table, &data, &origin) {
+        return None;
+    }
+    let origin = if origin.is_empty() { None } else { Some(Origin::decode(&origin).ok()?) };
+    let names_each = origin.as_ref().is_none_or(|origin| origin.ordinals.len() == u64::from(header.count));
+    names_each.then_some(Whole { header, table, data, origin })
 }

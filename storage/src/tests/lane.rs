@@ -11,14 +11,18 @@ use bytes::Bytes;
 use hydrant_core::{BatchId, ByteSize, Position, Timestamp};
 
 use super::Action;
-use super::model::{Id, Model, body, payload};
+use super::model::{Id, Line, Model, body, payload};
 use crate::files::sim::{Op, SimFiles, Times};
 use crate::ledger::{Checkpoint, Entry, Ledger, LedgerError, Recovery};
 use crate::log::{AppendError, Committers, Log, Options, Payloads, Reader};
 use crate::outbox::{Content, Header, Outbox, SealError, SinkMark, Summary};
+use crate::redriven::Origin;
 use crate::runs::Runs;
 use crate::space::Claim;
 use crate::testing::{StillClock, share};
+
+/// Lines in each object of dead letters.
+const LINES: u32 = 40;
 
 pub(super) const DIR: &str = "/data/streams/web";
 
@@ -124,6 +128,10 @@ impl World {
         self.mend();
         let mut lane = self.take_lane();
         lane.record(&mut self.model);
+        for object in self.model.objects() {
+            lane.redrive(object, LINES as usize, &mut self.model);
+            lane.redrive(object, LINES as usize, &mut self.model);
+        }
         for _ in 0..200 {
             lane.work(&Action::Read(10_000), &mut self.model);
         }
@@ -140,7 +148,7 @@ impl World {
         self.files.crash();
         let lane = self.take_lane();
         assert!(lane.state.batches.is_empty());
-        self.model.finished();
+        self.model.finished(LINES);
     }
 
     fn stop(&mut self, how: fn(&SimFiles)) {
@@ -195,6 +203,8 @@ impl Lane {
         assert!(recovery.damaged.is_empty(), "{:?}", recovery.damaged);
         assert!(recovery.strangers.is_empty(), "{:?}", recovery.strangers);
         let reader = opened.log.reader(state.forget);
+        let mut state = state;
+        state.redriven.add_all(&opened.log.redriven(state.forget).ok()?);
         let mut lane = Self {
             log: opened.log,
             committers,
@@ -241,6 +251,7 @@ impl Lane {
     fn work(&mut self, action: &Action, model: &mut Model) {
         match action {
             Action::Append(count) => self.append(*count, model),
+            Action::Redrive(object, count) => self.redrive(*object, *count, model),
             Action::Read(bytes) => self.read(*bytes, model),
             Action::Seal { every, rest } => self.seal(*every, *rest, model),
             Action::Settle(which) => self.settle(*which, model),
@@ -253,9 +264,32 @@ impl Lane {
 
     fn append(&mut self, count: usize, model: &mut Model) {
         let ids: Vec<Id> = (0..count).map(|_| model.new_record()).collect();
+        self.store(&ids, None, model);
+    }
+
+    /// Puts back what the lane does not know to be back.
+    fn redrive(&mut self, object: u8, count: usize, model: &mut Model) {
+        let name = dead_letters(object);
+        let is_left = |ordinal: &u32| !self.state.redriven.holds(name, *ordinal);
+        let ordinals: Vec<u32> = (0..LINES).filter(is_left).take(count).collect();
+        let ids: Vec<Id> =
+            ordinals.iter().map(|ordinal| model.new_redriven(Line { object, ordinal: *ordinal })).collect();
+        if !ids.is_empty() {
+            let origin = Origin { object: name, ordinals: ordinals.into_iter().collect(), is_processed: false };
+            self.store(&ids, Some(&origin), model);
+        }
+    }
+
+    fn store(&mut self, ids: &[Id], origin: Option<&Origin>, model: &mut Model) {
         let payloads: Vec<Vec<u8>> = ids.iter().map(|id| payload(*id)).collect();
         let lengths = payloads.iter().map(|payload| u32::try_from(payload.len()).unwrap()).collect();
-        let mut append = pin!(self.log.append(Payloads { data: payloads.concat().into(), lengths }));
+        let payloads = Payloads { data: payloads.concat().into(), lengths };
+        let mut append = pin!(async {
+            match origin {
+                None => self.log.append(payloads).await,
+                Some(origin) => self.log.append_redriven(payloads, origin).await,
+            }
+        });
         let mut ctx = Context::from_waker(Waker::noop());
         let mut answer = append.as_mut().poll(&mut ctx);
         if answer.is_pending() {
@@ -265,12 +299,15 @@ impl Lane {
         let Poll::Ready(answer) = answer else { panic!("an append without an answer") };
         match answer {
             Ok(span) => {
-                assert_eq!(span.count(), count as u64);
-                model.acknowledged(span.first, &ids);
+                assert_eq!(span.count(), ids.len() as u64);
+                model.acknowledged(span.first, ids);
+                if let Some(Origin { object, ordinals, .. }) = origin {
+                    self.state.redriven.add(*object, ordinals);
+                }
             }
             Err(AppendError::Full | AppendError::Unavailable(_)) => {}
             Err(AppendError::Unknown(_)) => {
-                model.unanswered.extend(ids);
+                model.unanswered.extend(ids.iter().copied());
                 self.dead = true;
             }
             Err(AppendError::Poisoned(_)) => self.dead = true,
@@ -283,6 +320,9 @@ impl Lane {
         for lost in &slice.lost {
             model.lost(lost.span);
             self.buffer.retain(|position, _| !lost.span.contains(*position));
+        }
+        for Origin { object, ordinals, .. } in slice.redriven() {
+            self.state.redriven.add(*object, ordinals);
         }
         for (position, data) in slice.frames.iter().flat_map(crate::log::Frame::records) {
             let sealed = self.state.sealed_above.completes(position)
@@ -388,6 +428,10 @@ impl Lane {
             Err(_) => self.dead = true,
         }
     }
+}
+
+fn dead_letters(object: u8) -> BatchId {
+    BatchId::from_bytes([object; 16])
 }
 
 fn header(batch: BatchId, records: &[(Position, Id)]) -> Header {

@@ -34,6 +34,17 @@ pub(super) struct Model {
     sealed: BTreeMap<Position, BatchId>,
     fates: BTreeMap<BatchId, Fate>,
     redirected: BTreeMap<BatchId, String>,
+    /// Records that are dead letters put back.
+    lines: BTreeMap<Id, Line>,
+    /// Where each of them is. Each is put back once.
+    back: BTreeMap<Line, Position>,
+}
+
+/// A line of an object of dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Line {
+    pub(super) object: u8,
+    pub(super) ordinal: u32,
 }
 
 /// What is known of a batch.
@@ -53,6 +64,26 @@ impl Model {
         self.ids
     }
 
+    /// A record that is to be this dead letter.
+    pub(super) fn new_redriven(&mut self, line: Line) -> Id {
+        let id = self.new_record();
+        self.lines.insert(id, line);
+        id
+    }
+
+    /// The objects of which anything was to be put back.
+    pub(super) fn objects(&self) -> BTreeSet<u8> {
+        self.lines.values().map(|line| line.object).collect()
+    }
+
+    /// A record is in the log.
+    fn is_at(&mut self, position: Position, id: Id) {
+        if let Some(line) = self.lines.get(&id) {
+            let before = self.back.insert(*line, position);
+            assert!(before.is_none_or(|before| before == position), "{line:?} is put back twice");
+        }
+    }
+
     pub(super) fn new_batch(&mut self, records: &[(Position, Id)]) -> BatchId {
         self.batches += 1;
         let mut bytes = [0xb; 16];
@@ -68,6 +99,7 @@ impl Model {
             let above = self.records.keys().next_back().is_none_or(|highest| highest.get() < at);
             assert!(above, "position {at} was given before, or a higher one was");
             self.records.insert(Position::new(at), *id);
+            self.is_at(Position::new(at), *id);
             self.acknowledged.insert(Position::new(at));
         }
     }
@@ -79,6 +111,7 @@ impl Model {
         if self.records.get(&position) != Some(&id) {
             assert!(self.unanswered.remove(&id), "record {id} at {position} was never accepted there");
             assert_eq!(self.records.insert(position, id), None, "position {position} has two records");
+            self.is_at(position, id);
         }
         id
     }
@@ -90,6 +123,7 @@ impl Model {
         for position in inside.into_iter().filter(|position| !self.sealed.contains_key(position)) {
             assert!(!self.acknowledged.contains(&position), "record {position} is lost");
             self.records.remove(&position);
+            self.back.retain(|_, at| *at != position);
         }
     }
 
@@ -150,8 +184,12 @@ impl Model {
         owed.map(|(at, id)| (*at, *id)).collect()
     }
 
-    /// After everything was sealed, delivered and settled.
-    pub(super) fn finished(&self) {
+    /// After everything was put back, sealed, delivered and settled; the objects have so many lines each.
+    pub(super) fn finished(&self, lines: u32) {
+        for object in self.objects() {
+            let left = (0..lines).find(|ordinal| !self.back.contains_key(&Line { object, ordinal: *ordinal }));
+            assert_eq!(left, None, "a line of {object} counts as put back and is not");
+        }
         for (position, id) in &self.records {
             let batch = self.sealed.get(position).unwrap_or_else(|| panic!("record {id} at {position} is lost"));
             assert_eq!(self.fates[batch], Fate::Settled, "record {id} at {position} was not delivered");

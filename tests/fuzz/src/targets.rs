@@ -19,6 +19,7 @@ use hydrant_storage::files::sim::SimFiles;
 use hydrant_storage::ledger::{Entry, Ledger};
 use hydrant_storage::log::{self, Committers, Log, Payloads};
 use hydrant_storage::outbox::{Content, Found, Header, Outbox, SinkMark, Summary};
+use hydrant_storage::redriven::Origin;
 use hydrant_storage::runs::Runs;
 use hydrant_storage::space::{Claim, Share, Space};
 use hydrant_storage::verify::verify;
@@ -213,16 +214,24 @@ impl Image {
         let image = Self { disk, root, stream, committers };
         let log = image.open_log().expect("a new log");
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        for records in [&["hello", "world"][..], &[""], &["a longer record, and one of odd length"]] {
-            let data = Bytes::from(records.concat());
+        let payloads = |records: &[&str]| {
             let lengths = records.iter().map(|record| u32::try_from(record.len()).expect("short")).collect();
-            runtime.block_on(log.append(Payloads { data, lengths })).expect("there is room");
+            Payloads { data: Bytes::from(records.concat()), lengths }
+        };
+        let object = BatchId::from_bytes([9; 16]);
+        let origin = Origin { object, ordinals: [1, 4].into_iter().collect(), is_processed: false };
+        let redriven = log.append_redriven(payloads(&["hello", "world"]), &origin);
+        runtime.block_on(redriven).expect("there is room");
+        for records in [&[""], &["a longer record, and one of odd length"]] {
+            runtime.block_on(log.append(payloads(records))).expect("there is room");
         }
         log.close();
         let (first, second) = (BatchId::from_bytes([1; 16]), BatchId::from_bytes([2; 16]));
         let mut pieces = Runs::default();
         pieces.push_span(Span { first: Position::new(1), end: Position::new(3) });
-        let (mut ledger, _) = image.open_ledger().expect("a new ledger");
+        let (mut ledger, mut state) = image.open_ledger().expect("a new ledger");
+        state.redriven.add(object, &origin.ordinals);
+        ledger.checkpoint(&state).expect("there is room");
         let entries = [
             Entry::Sealed { batch: first, pieces: pieces.clone() },
             Entry::Redirected { batch: first, key: "errors/key".to_owned() },
@@ -331,7 +340,7 @@ fn right_log(bytes: &mut [u8]) {
     let Some(salt) = bytes.get(36..44).map(<[u8]>::to_vec) else { return };
     let mut at = 4096;
     while bytes.get(at..at + 4) == Some(&[0xf7, 0x68, 0x79, 0x1d]) && bytes.len() >= at + 48 {
-        let len = 48 + 4 * u32_at(bytes, at + 16) + u32_at(bytes, at + 20);
+        let len = 48 + 4 * u32_at(bytes, at + 16) + u32_at(bytes, at + 20) + (u32_at(bytes, at + 12) >> 16);
         if at + len > bytes.len() {
             return;
         }

@@ -13,6 +13,7 @@ use hydrant_core::{ByteSize, Clock, Position, Span, Timestamp};
 
 use crate::files::sim::SimFiles;
 use crate::log::{AppendError, Committers, Frame, Log, Lost, OpenError, Options, Payloads, Reader};
+use crate::redriven::Origin;
 use crate::space::{Share, Space};
 
 pub(super) const DIR: &str = "data/log";
@@ -159,13 +160,23 @@ impl World {
 
     /// Puts a request into the queue; nothing is written yet.
     pub(super) fn call(&mut self, lengths: &[usize]) -> Call {
+        self.call_from(lengths, None)
+    }
+
+    /// The same for records that come from there, if they were redriven.
+    fn call_from(&mut self, lengths: &[usize], origin: Option<Origin>) -> Call {
         let records = self.records(lengths);
         let payloads = Payloads {
             data: Bytes::from(records.concat()),
             lengths: records.iter().map(|record| u32::try_from(record.len()).unwrap()).collect(),
         };
         let log = self.log().clone();
-        let future = Box::pin(async move { log.append(payloads).await });
+        let future = Box::pin(async move {
+            match origin {
+                None => log.append(payloads).await,
+                Some(origin) => log.append_redriven(payloads, &origin).await,
+            }
+        });
         Call { records, future }
     }
 
@@ -191,6 +202,16 @@ impl World {
     /// One request that must be stored.
     pub(super) fn store(&mut self, lengths: &[usize]) -> Span {
         self.append(&[lengths.to_vec()]).remove(0).unwrap()
+    }
+
+    /// One request of dead letters, which must be stored.
+    pub(super) fn store_redriven(&mut self, lengths: &[usize], origin: Origin) -> Span {
+        let mut call = self.call_from(lengths, Some(origin));
+        assert!(call.poll().is_pending());
+        self.committers.serve();
+        let Poll::Ready(answer) = call.poll() else { panic!("an append without an answer after its round") };
+        self.remember(call.records, &answer);
+        answer.unwrap()
     }
 
     /// Requests that are in the queue when the process ends.
