@@ -271,6 +271,7 @@ fn open_stream(
         drain: live.drain_below(),
         seals: Lane::seals(),
         settled: live.settled_below().clone(),
+        redriven: Arc::clone(live.redriven()),
         grace: server.grace,
         edges: edges.clone(),
     };

@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
+use crate::dead_letters::{Order, Tally};
+
 /// The socket's name in the data directory.
 const NAME: &str = "control.sock";
 /// Only the server's own user, and root, may connect.
@@ -31,13 +33,20 @@ const REQUEST_WAIT_MAX: Duration = Duration::from_secs(5);
 const REPLY_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// What a server can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// Seal and send everything that is acknowledged now.
     Drain {
         /// Take no more records, and stop when everything is sent.
         stop: bool,
+    },
+    /// Put dead letters of a stream back.
+    Redrive {
+        /// The stream.
+        stream: String,
+        /// Which.
+        order: Order,
     },
 }
 
@@ -50,13 +59,32 @@ pub enum Reply {
         /// The streams that still owe something, by name.
         waiting: Vec<Waiting>,
     },
+    /// A redrive goes on.
+    Redriving(Tally),
     /// It is done. The last line.
     Done,
+    /// A redrive has ended. The last line.
+    Redriven {
+        /// What was done.
+        tally: Tally,
+        /// Why not all of it, if not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        early: Option<Early>,
+    },
     /// It cannot be done. The last line.
     Failed {
         /// A sentence.
         message: String,
     },
+}
+
+/// Why a redrive ended before all was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Early {
+    /// For programs.
+    pub code: String,
+    /// A sentence.
+    pub message: String,
 }
 
 /// What a stream still owes.
@@ -170,12 +198,15 @@ pub async fn ask(data: &Path, request: Request, mut each: impl FnMut(&Reply)) ->
     let mut stream = UnixStream::connect(address).await?;
     let mut line = serde_json::to_vec(&request)?;
     line.push(b'\n');
+    if line.len() as u64 > REQUEST_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the call is longer than a server takes"));
+    }
     stream.write_all(&line).await?;
     let mut lines = BufReader::new(stream).lines();
     while let Some(line) = lines.next_line().await? {
         let reply: Reply = serde_json::from_str(&line)?;
         each(&reply);
-        if !matches!(reply, Reply::Progress { .. }) {
+        if !matches!(reply, Reply::Progress { .. } | Reply::Redriving(_)) {
             return Ok(reply);
         }
     }

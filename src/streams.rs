@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use hydrant_core::{Position, Span, Timestamp};
 use hydrant_storage::log::{AppendError, Log, Payloads};
+use hydrant_storage::redriven::Origin;
 use hydrant_storage::space::Share;
 use tokio::sync::{Notify, watch};
 
 use crate::config::spec::StreamSpec;
 use crate::stream::counters::Counters;
+use crate::stream::redriven::Marks;
 
 /// How often somebody who waits for a stream looks whether it has failed.
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
@@ -50,6 +52,7 @@ pub struct LiveStream {
     log_full: Arc<Notify>,
     drain: watch::Sender<Position>,
     settled: watch::Sender<Position>,
+    redriven: Arc<Marks>,
 }
 
 /// What a stream is besides its specification, kept in the data directory.
@@ -78,6 +81,7 @@ impl LiveStream {
             log_full: Arc::default(),
             drain: watch::Sender::new(Position::ZERO),
             settled: watch::Sender::new(Position::ZERO),
+            redriven: Arc::default(),
         }
     }
 
@@ -126,6 +130,11 @@ impl LiveStream {
         &self.settled
     }
 
+    /// Which of its dead letters were put back.
+    pub fn redriven(&self) -> &Arc<Marks> {
+        &self.redriven
+    }
+
     /// Records that were acknowledged and are not settled.
     pub fn waiting(&self) -> u64 {
         self.log.end().get().saturating_sub(self.settled.borrow().get().max(Position::FIRST.get()))
@@ -150,6 +159,25 @@ impl LiveStream {
                 self.counters.records_throttled.add(records);
                 self.log_full.notify_one();
             }
+            Err(_) => {}
+        }
+        appended
+    }
+
+    /// Puts dead letters back. As [`append`](Self::append), with the origin beside the records, so that none of them comes
+    /// back once more, whenever the process ends.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn append_redriven(&self, payloads: Payloads, origin: &Origin) -> Result<Span, AppendError> {
+        let records = payloads.lengths.len() as u64;
+        let appended = self.log.append_redriven(payloads, origin).await;
+        match &appended {
+            Ok(_) => {
+                self.redriven.add(origin.object, &origin.ordinals);
+                self.counters.records_redriven.add(records);
+            }
+            Err(AppendError::Full) => self.log_full.notify_one(),
             Err(_) => {}
         }
         appended

@@ -90,7 +90,7 @@ struct Readings {
 type Read<T> = fn(&LiveStream) -> T;
 
 /// Counters per stream: name, help, unit, reading. `_total` is added to the name by the format.
-const COUNTERS: [(&str, &str, Option<Unit>, Read<u64>); 11] = [
+const COUNTERS: [(&str, &str, Option<Unit>, Read<u64>); 12] = [
     ("stream_records_in", "Records acknowledged", None, |s| s.counters().records_in.get()),
     ("stream_in", "Payload bytes acknowledged", Some(Unit::Bytes), |s| s.counters().bytes_in.get()),
     ("stream_records_throttled", "Records answered with Slow down", None, |s| s.counters().records_throttled.get()),
@@ -108,6 +108,9 @@ const COUNTERS: [(&str, &str, Option<Unit>, Read<u64>); 11] = [
     ("stream_records_refused", "Records that went to dead letters", None, |s| s.counters().records_refused.get()),
     ("stream_records_discarded", "Records thrown away as the configuration says", None, |s| {
         s.counters().records_discarded.get()
+    }),
+    ("stream_records_redriven", "Dead letters put back, beside the records acknowledged", None, |s| {
+        s.counters().records_redriven.get()
     }),
     ("stream_records_lost", "Records gone through damage or asked-for expiry", None, |s| {
         s.counters().records_lost.get()

@@ -6,6 +6,8 @@ use hydrant_core::duration::TimeSpan;
 
 mod list;
 
+mod redrive;
+
 use super::{Failure, Output};
 use crate::dead_letters::Choice;
 use crate::system::SystemClock;
@@ -15,6 +17,7 @@ use crate::system::SystemClock;
 pub(super) enum Command {
     Ls(list::LsArgs),
     Show(list::ShowArgs),
+    Redrive(redrive::Args),
 }
 
 /// Does it.
@@ -25,6 +28,7 @@ pub(super) fn run(command: &Command, out: &mut Output) -> Result<(), Failure> {
     match command {
         Command::Ls(args) => list::ls(args, out),
         Command::Show(args) => list::show(args, out),
+        Command::Redrive(args) => redrive::run(args, out),
     }
 }
 

@@ -57,11 +57,12 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<(), Failure> {
     let waiting = progress.end();
     let place = args.data.display();
     match ended {
-        Ok(Ok(Reply::Done | Reply::Progress { .. })) => {
+        Ok(Ok(Reply::Done)) => {
             out.say("everything is delivered")?;
             out.answer(&json!({ "drained": true, "stopped": args.stop }))
         }
         Ok(Ok(Reply::Failed { message })) => Err(Failure::failed(message).at(place)),
+        Ok(Ok(_)) => Err(Failure::failed("the server gave an answer to something else").at(place)),
         Ok(Err(error)) => Err(no_answer(&error).at(place)),
         Err(_elapsed) => Err(timed_out(&waiting).at(place)),
     }

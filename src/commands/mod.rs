@@ -72,7 +72,7 @@ enum Command {
     Run(run::Args),
     Drain(drain::Args),
     Cat(cat::Args),
-    /// Dead letters: what was refused, and why.
+    /// Dead letters: lists and shows what was refused, and puts it back.
     #[command(subcommand)]
     Dlq(dlq::Command),
     /// Looks at what lies on disk.

@@ -49,6 +49,10 @@ const CERTIFICATE_EVERY: Duration = Duration::from_mins(1);
 /// How long operators' open requests may take at the end. They wait for nothing.
 const OPERATORS_GRACE: Duration = Duration::from_secs(1);
 
+mod redrives;
+
+use redrives::Redrives;
+
 /// Runs the server until it is told to stop.
 ///
 /// Opens the data directory (and recovers what a crash left), starts delivery of what is still owed, then listens.
@@ -119,7 +123,9 @@ async fn serve(spec: &Spec, secrets: &dyn Secrets) -> Result<DataDir, Failure> {
     let api = api(server, &node, &edges);
     let stop = CancellationToken::new();
     info!(address = %doors.address, streams = spec.streams.len(), "ready");
-    let mut waiting = tokio::join!(doors.serve(api, &stop, server.grace), until_told(signals, control, &node, &stop)).1;
+    let redrives = Redrives::new(spec, secrets, &node, &stop);
+    let told = until_told(signals, control, redrives, &node, &stop);
+    let mut waiting = tokio::join!(doors.serve(api, &stop, server.grace), told).1;
     let mut outcome = Reply::Done;
     if server.drain_on_stop || !waiting.is_empty() {
         outcome = drain(&node, &mut waiting, WhenUnheard::GoOn).await;
@@ -274,6 +280,7 @@ fn api(server: &ServerSpec, node: &Node, edges: &Edges) -> Arc<Api> {
 async fn until_told(
     mut signals: Signals,
     control: control::Listener,
+    mut redrives: Redrives<'_>,
     node: &Node,
     stop: &CancellationToken,
 ) -> Vec<Call> {
@@ -281,8 +288,10 @@ async fn until_told(
         let call = tokio::select! {
             () = signals.next() => break Vec::new(),
             call = control.next() => call,
+            () = redrives.ended() => continue,
         };
-        match call.request {
+        match call.request.clone() {
+            Request::Redrive { stream, order } => redrives.begin(call, &stream, order),
             Request::Drain { stop: true } => break vec![call],
             Request::Drain { stop: false } => {
                 let mut calls = vec![call];

@@ -66,6 +66,8 @@ pub struct Counters {
     pub records_refused: Count,
     /// Records that the destination did not take and that the configuration says to throw away.
     pub records_discarded: Count,
+    /// Dead letters put back into the log.
+    pub records_redriven: Count,
     /// Records that are gone for good, through damage or asked-for expiry.
     pub records_lost: Count,
     /// Batches waiting in the outbox.

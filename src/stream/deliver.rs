@@ -39,6 +39,7 @@ use super::counters::Counters;
 use super::flight::{Errand, Flight, Landing};
 use super::health::Ward;
 use super::pack::Packed;
+use super::redriven::Marks;
 use super::send::{Tries, Turns};
 use super::{Edges, LaneError, letters, sleep_until};
 use crate::config::spec::{DeadLetterSpec, RetryFor};
@@ -88,6 +89,8 @@ pub struct Parts {
     pub room: watch::Sender<bool>,
     /// Told the position below which everything is settled.
     pub settled: watch::Sender<Position>,
+    /// Which dead letters were put back, for checkpoints.
+    pub redriven: Arc<Marks>,
     /// Told how the stream is.
     pub ward: Ward,
     /// Counts.
@@ -245,6 +248,7 @@ impl Deliver {
                 () = sleep_until(&*self.parts.edges.clock, wake) => if deadline.is_some() { break },
                 () = sleep_until(&*self.parts.edges.clock, checkpoint_due) => {}
                 () = sleep_until(&*self.parts.edges.clock, burial_due) => {}
+                () = self.parts.redriven.asked() => {}
                 Ok(()) = self.parts.drain.changed() => {}
             }
             self.take_what_is_ready().await?;

@@ -26,6 +26,7 @@ use super::deliver::{self, Deliver, Found, Start};
 use super::health::{Places, Ward};
 use super::ledger::Sealed;
 use super::pack::{self, Pack, Packed};
+use super::redriven::Marks;
 use super::seal::{SEALS_MAX, Sealer};
 use super::{Edges, LaneError, retry};
 use crate::config::spec::{SinkSpec, StreamSpec};
@@ -63,6 +64,8 @@ pub struct Lane {
     pub drain: watch::Receiver<Position>,
     /// Told the position below which everything is settled.
     pub settled: watch::Sender<Position>,
+    /// Which dead letters were put back.
+    pub redriven: Arc<Marks>,
     /// Permits of the seals under way, [`SEALS_MAX`] of them. Whoever holds all knows that no file is being written.
     pub seals: Arc<Semaphore>,
     /// How long a stop waits for attempts in flight.
@@ -251,6 +254,7 @@ impl Lane {
         }
         self.counters.watch_outbox(&open.outbox);
         self.counters.records_lost.add(open.lost);
+        self.learn_redriven(&open, log).await?;
         let again = Arc::new(Again::default());
         let (tell, packed) = mpsc::channel::<Packed>(PACKED_MAX);
         let (room_tx, room) = watch::channel(false);
@@ -276,6 +280,14 @@ impl Lane {
         }
     }
 
+    /// Finds out what was put back, from the ledger and, above its forget-position, from the log.
+    async fn learn_redriven(&self, open: &OpenLane, log: &Log) -> Result<(), LaneError> {
+        let (log, from) = (log.clone(), open.forgotten());
+        let in_log = self.edges.pool.read(move || log.redriven(from)).await.map_err(LaneError::panicked)??;
+        self.redriven.learn(&open.state.redriven, &in_log);
+        Ok(())
+    }
+
     fn pack_parts(&self, open: &OpenLane, log: &Log, out: mpsc::Sender<Packed>, again: &Arc<Again>) -> pack::Parts {
         let sealer = Sealer::new(self, open.outbox.clone());
         pack::Parts {
@@ -287,6 +299,7 @@ impl Lane {
             sealer: Arc::new(sealer),
             out,
             again: Arc::clone(again),
+            redriven: Arc::clone(&self.redriven),
             share: Arc::clone(&self.share),
             log_full: Arc::clone(&self.log_full),
             counters: Arc::clone(&self.counters),
@@ -334,6 +347,7 @@ impl Lane {
             again,
             room,
             settled: self.settled.clone(),
+            redriven: Arc::clone(&self.redriven),
             ward: Ward::new(&self.spec.name, self.places(), Arc::clone(&self.health), Arc::clone(&self.edges.clock)),
             counters: Arc::clone(&self.counters),
             edges: self.edges.clone(),

@@ -43,6 +43,8 @@ pub mod bury;
 
 pub mod ledger;
 
+pub mod redriven;
+
 pub mod health;
 
 pub mod counters;
@@ -56,6 +58,7 @@ use std::time::Duration;
 use hydrant_core::{Clock, Entropy};
 use hydrant_storage::files::Files;
 use hydrant_storage::ledger::{self as ledger_file, Contradiction, LedgerError};
+use hydrant_storage::log::ReadError;
 use hydrant_storage::outbox::{self, SealError};
 
 use pool::Pool;
@@ -94,6 +97,9 @@ pub enum LaneError {
     /// The ledger cannot be opened.
     #[error(transparent)]
     OpenLedger(#[from] ledger_file::OpenError),
+    /// The log does not say what was put back into it.
+    #[error("redriven records: {0}")]
+    Redriven(#[from] ReadError),
     /// What a settled or damaged batch left cannot be put away.
     #[error("put away a batch file: {0}")]
     PutAway(#[source] io::Error),
@@ -117,6 +123,7 @@ impl LaneError {
             Self::Outbox(_)
             | Self::Ledger(_)
             | Self::Contradiction(_)
+            | Self::Redriven(_)
             | Self::PutAway(_)
             | Self::Panicked(_)
             | Self::Ended(_) => false,

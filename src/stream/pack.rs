@@ -21,6 +21,7 @@ use hydrant_core::{Clock, Position, Span, Timestamp};
 use hydrant_storage::crash::{self, Point};
 use hydrant_storage::log::{Frame, Log, Lost, ReadError, Reader, Slice};
 use hydrant_storage::outbox::{Header, SealError};
+use hydrant_storage::redriven::Origin;
 use hydrant_storage::space::Share;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -33,6 +34,7 @@ use super::buffer::{Buffer, Form, Now, Reason};
 use super::counters::Counters;
 use super::ledger::Sealed;
 use super::pool::{Pool, finish};
+use super::redriven::Marks;
 use super::seal::{Open, Outcome, SEALS_MAX, Sealer};
 use super::{LaneError, retry, sleep_until};
 use crate::config::spec::Hints;
@@ -83,6 +85,8 @@ pub struct Parts {
     pub out: mpsc::Sender<Packed>,
     /// Records whose batch is gone come from here.
     pub again: Arc<Again>,
+    /// Told of dead letters that were put back, before their records are sealed.
+    pub redriven: Arc<Marks>,
     /// The stream's disk share.
     pub share: Arc<Share>,
     /// Told when an append was refused because the share is used up.
@@ -408,6 +412,9 @@ impl Pack {
             if !self.is_log_poisoned {
                 self.parts.health.report(Part::Log, State::Healthy);
             }
+        }
+        for Origin { object, ordinals, .. } in slice.redriven() {
+            self.parts.redriven.add(*object, ordinals);
         }
         for lost in slice.lost {
             self.lost(lost).await?;

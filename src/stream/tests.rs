@@ -273,7 +273,7 @@ impl Setup {
         .unwrap()
         .log;
         let identity = Identity { incarnation: 7, version: 1, created_at: Timestamp::default(), updated_at: None };
-        let stream = LiveStream::new(self.spec(), identity, log.clone(), Arc::clone(&share));
+        let stream = Arc::new(LiveStream::new(self.spec(), identity, log.clone(), Arc::clone(&share)));
         let lane = Lane {
             spec: Arc::clone(stream.spec()),
             version: 1,
@@ -291,6 +291,7 @@ impl Setup {
             drain: stream.drain_below(),
             seals: Lane::seals(),
             settled: stream.settled_below().clone(),
+            redriven: Arc::clone(stream.redriven()),
             grace: Duration::from_secs(5),
             edges,
         };
@@ -301,7 +302,7 @@ impl Setup {
 }
 
 struct Running {
-    stream: LiveStream,
+    stream: Arc<LiveStream>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
     _committers: Committers,

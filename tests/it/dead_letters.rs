@@ -85,6 +85,44 @@ fn with_a_short_retry_denied_objects_move_whole_to_the_dead_letter_store() {
 
 #[test]
 #[ignore = "needs the services of cargo xtask"]
+fn an_object_that_moved_is_placed_where_it_was_meant_to_go_when_its_store_is_mended_and_once() {
+    let (main, spare) = (variable("S3_BUCKET"), variable("S3_BUCKET_SPARE"));
+    let user = User::denied("placed", &main);
+    let prefix = own_prefix("placed");
+    let mut server = denied_server(&user, &prefix, "1s");
+    server.put("web", &[b"one,", b"two,", b"three"]);
+    server.drain();
+    let moved = read_bucket(&spare, &prefix, &server.path("moved"));
+    let redrive = |server: &Server| {
+        let mut command = server.command(&["dlq", "redrive", "web", "--output", "json", "--data"]);
+        let output = command.arg(server.data()).output().unwrap();
+        let told = if output.status.success() { &output.stdout } else { &output.stderr };
+        serde_json::from_slice::<serde_json::Value>(told).unwrap()
+    };
+    let denied = redrive(&server);
+    assert_eq!(denied["error"]["code"], "not_placed", "{denied}");
+    assert_eq!(denied["error"]["tally"]["placed"], 0, "{denied}");
+
+    user.mend();
+    let done = redrive(&server);
+    assert_eq!((&done["placed"], &done["records"]), (&1.into(), &0.into()), "{done}");
+    let placed = read_bucket(&main, &prefix, &server.path("placed"));
+    let ([from], [to]) = (moved.as_slice(), placed.as_slice()) else { panic!("{moved:?} {placed:?}") };
+    assert_eq!(to.key, from.metadata["hydrant-intended-key"]);
+    assert_eq!(
+        (to.bytes(), &to.content_encoding, &to.content_type),
+        (from.bytes(), &from.content_encoding, &from.content_type)
+    );
+    assert!(to.metadata.is_empty(), "{:?}", to.metadata);
+
+    server.kill();
+    server.run();
+    let again = redrive(&server);
+    assert_eq!((&again["placed"], &again["earlier"]), (&0.into(), &1.into()), "{again}");
+}
+
+#[test]
+#[ignore = "needs the services of cargo xtask"]
 fn with_an_endless_retry_a_denied_stream_keeps_everything_and_goes_on_when_mended() {
     let (main, spare) = (variable("S3_BUCKET"), variable("S3_BUCKET_SPARE"));
     let user = User::denied("mended", &main);

@@ -10,6 +10,7 @@
 //! | `dead_letters` | what becomes of objects that their store does not take? |
 //! | `search` | what becomes of records on their way into OpenSearch? |
 //! | `endpoint` | what becomes of records on their way to an HTTP endpoint? |
+//! | `redrive` | do dead letters arrive once when they are put back? |
 //! | `commands` | what do commands say to people and programs, and how do they end? |
 //! | `life` | starting, stopping, crashing, a second process, every file in `config/` |
 //! | `demo` | does the tour end well, and can its lines be pasted? |
@@ -39,6 +40,7 @@ mod life;
 mod mutation;
 mod objects;
 mod producers;
+mod redrive;
 mod search;
 mod secrets;
 mod server;

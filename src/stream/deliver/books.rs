@@ -133,6 +133,9 @@ impl Deliver {
         if self.ledger.as_ref().is_some_and(|ledger| ledger.grown() > LEDGER_BYTES_MAX) {
             return Some(at + NO_ROOM_WAIT);
         }
+        if self.parts.redriven.is_wanted() {
+            return Some(at + CHECKPOINT_EVERY);
+        }
         // A checkpoint names every batch that is owed, so a long backlog makes it rarer.
         let every = CHECKPOINT_EVERY * u32::try_from(1 + self.owed.len() / CHECKPOINT_BATCHES).unwrap_or(u32::MAX);
         (self.state.forget > forgotten).then_some(at + every)
@@ -150,6 +153,8 @@ impl Deliver {
         let unlinked = std::mem::take(&mut self.unlinked);
         let (outbox, log) = (self.parts.outbox.clone(), self.parts.log.clone());
         let forget = state.forget;
+        let (redriven, marks) = self.parts.redriven.snapshot(); // all that the packing loop read below that is in it
+        state.redriven = redriven;
         let (state, written) = self
             .with_ledger(move |ledger| {
                 outbox.sync().map_err(LaneError::OutboxFolder)?; // settled batches leave when their unlink is durable
@@ -174,6 +179,7 @@ impl Deliver {
                     owed.is_recorded = true;
                 }
                 self.checkpointed.1 = forget;
+                self.parts.redriven.saved(marks);
                 self.let_sink_forget();
                 Ok(true)
             }

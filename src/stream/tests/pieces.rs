@@ -2,6 +2,8 @@
 //! Method: a scripted service that judges each piece, and keeps what it stores by batch and ordinal, as one that knows
 //! duplicates does.
 
+mod redriven;
+
 use std::collections::BTreeSet;
 
 use hydrant_core::batch::Batch;
