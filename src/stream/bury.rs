@@ -14,6 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hydrant_core::sink::Sent;
 use hydrant_core::{BatchId, Clock, Entropy, Piece, PieceSink, Timestamp};
+use hydrant_storage::crash::{self, Point};
 use hydrant_storage::ledger::{Refusal, Refused};
 use hydrant_storage::ordinals::Ordinals;
 use hydrant_storage::outbox::{Content, Header, Letters, Outbox, SealError, SinkMark, pieces};
@@ -103,6 +104,7 @@ impl Undertaker {
         let (header, body) = self.finish(lines);
         let outbox = self.outbox;
         let written = self.pool.block(move || {
+            crash::reach(Point::BuryGathered);
             let result = outbox.seal(&header, &body, Claim::Owed);
             drop(permit);
             result.map(|()| header)

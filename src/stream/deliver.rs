@@ -403,9 +403,7 @@ impl Deliver {
 
     fn launch(&mut self) {
         let now = self.now();
-        while self.letters.has_room()
-            && let Some(batch) = self.primary.turns.next(now, self.primary.most)
-        {
+        while let Some(batch) = self.next_primary(now) {
             let errand = match &self.parts.primary {
                 Sink::Objects(sink) => self.place(batch, sink),
                 Sink::Pieces(sink) => self.deliver(batch, sink),
@@ -416,6 +414,13 @@ impl Deliver {
             let errand = self.place(batch, &self.parts.dead_letter);
             self.fly(batch, errand);
         }
+    }
+
+    /// The next batch for the destination. While no more may be refused, only one whose file the disk did not give: its dead
+    /// letters may be what there is no room for, and they wait until it is read.
+    fn next_primary(&mut self, now: Duration) -> Option<BatchId> {
+        let (has_room, most, unreadable) = (self.letters.has_room(), self.primary.most, &self.unreadable);
+        self.primary.turns.next_of(now, most, |batch| has_room || unreadable.contains_key(batch))
     }
 
     fn place(&self, batch: BatchId, sink: &Arc<dyn ObjectSink>) -> Errand {

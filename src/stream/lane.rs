@@ -121,9 +121,11 @@ impl OpenLane {
             for DamagedBatch { batch, .. } in &damaged {
                 set_aside(&outbox, *batch)?;
             }
+            crash::reach(Point::AsideDurable);
             lost = damaged.into_iter().map(|damaged| give_back(stream, &mut state, damaged)).sum();
             // Before any of the records is sealed again: else a crash would give them back once more.
             ledger.checkpoint(&state)?;
+            crash::reach(Point::AsideRecorded);
             for found in &mut found {
                 found.is_recorded = true;
             }

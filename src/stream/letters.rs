@@ -99,10 +99,15 @@ impl Buffer {
         self.not_before
     }
 
-    /// Takes what is to lie in the next batch, the oldest first.
-    pub fn take(&mut self) -> Taken {
-        let (mut taken, mut count, mut bytes) = (Vec::new(), 0, 0);
+    /// Takes what is to lie in the next batch, the oldest first, of the batches that can be read. The others stay where they
+    /// are.
+    pub fn take(&mut self, can_be_read: impl Fn(BatchId) -> bool) -> Taken {
+        let (mut taken, mut passed, mut count, mut bytes) = (Vec::new(), Vec::new(), 0, 0);
         while let Some(next) = self.waiting.pop_front() {
+            if !can_be_read(next.batch) {
+                passed.push(next);
+                continue;
+            }
             let (now, later) = next.split(self.most - count);
             count += now.ordinals.len();
             bytes += now.bytes;
@@ -114,6 +119,7 @@ impl Buffer {
                 break;
             }
         }
+        passed.into_iter().rev().for_each(|passed| self.waiting.push_front(passed));
         self.count -= count;
         self.bytes = self.bytes.saturating_sub(bytes);
         Taken(taken)
@@ -220,7 +226,7 @@ mod tests {
         letters.push(batch(3), Ordinals::new(), 0, at(31));
         assert_eq!((letters.len(), letters.due()), (3, Some(at(65))));
         let expected = [(batch(1), [3, 7].into_iter().collect()), (batch(2), set(0..1))].into();
-        assert_eq!(letters.take().by_batch(), expected);
+        assert_eq!(letters.take(|_| true).by_batch(), expected);
         assert!(letters.is_empty() && letters.due().is_none());
     }
 
@@ -232,9 +238,9 @@ mod tests {
         let mut letters = Buffer::new(Hints { size: ByteSize::mib(5), ..HINTS });
         letters.push(batch(1), set(0..5000), 5000, at(5));
         assert_eq!(letters.due(), Some(at(0)), "by number");
-        assert_eq!(letters.take().by_batch(), [(batch(1), set(0..4096))].into());
+        assert_eq!(letters.take(|_| true).by_batch(), [(batch(1), set(0..4096))].into());
         assert_eq!((letters.len(), letters.due()), (904, Some(at(65))));
-        assert_eq!(letters.take().by_batch(), [(batch(1), set(4096..5000))].into());
+        assert_eq!(letters.take(|_| true).by_batch(), [(batch(1), set(4096..5000))].into());
         for _ in 0..SOURCES_MAX {
             letters.push(batch(1), set(0..1), 1, at(5));
         }
@@ -245,16 +251,30 @@ mod tests {
     fn what_found_no_room_is_tried_again_later_and_in_smaller_batches() {
         let mut letters = Buffer::new(HINTS);
         letters.push(batch(1), set(0..10), 2000, at(0));
-        let taken = letters.take();
+        let taken = letters.take(|_| true);
         letters.push(batch(2), set(0..1), 1, at(1));
         letters.put_back(taken, at(9));
         assert_eq!((letters.len(), letters.bytes, letters.due()), (11, 2001, Some(at(9))));
         for _ in 0..10 {
             letters.shrink();
         }
-        assert_eq!(letters.take().by_batch(), [(batch(1), set(0..4))].into());
+        assert_eq!(letters.take(|_| true).by_batch(), [(batch(1), set(0..4))].into());
         letters.grow();
-        assert_eq!(letters.take().by_batch().len(), 1);
+        assert_eq!(letters.take(|_| true).by_batch().len(), 1);
+    }
+
+    #[test]
+    fn a_batch_that_cannot_be_read_does_not_hold_up_the_others() {
+        let mut letters = Buffer::new(Hints { size: ByteSize::mib(5), ..HINTS });
+        letters.push(batch(1), set(0..5000), 5000, at(0));
+        letters.push(batch(2), set(0..3), 3, at(1));
+        letters.push(batch(1), set(5000..5001), 1, at(2));
+        letters.push(batch(3), set(0..1), 1, at(3));
+        let taken = letters.take(|wanted| wanted != batch(1));
+        assert_eq!(taken.by_batch(), [(batch(2), set(0..3)), (batch(3), set(0..1))].into());
+        assert_eq!((letters.len(), letters.bytes), (5001, 5001));
+        assert!(letters.take(|wanted| wanted != batch(1)).by_batch().is_empty());
+        assert_eq!(letters.take(|_| true).by_batch(), [(batch(1), set(0..4096))].into());
     }
 
     #[test]

@@ -128,6 +128,11 @@ impl Turns {
 
     /// Takes the next batch to be tried at `now`, if one may be: at most `most` at once, one while failing.
     pub fn next(&mut self, now: Duration, most: usize) -> Option<BatchId> {
+        self.next_of(now, most, |_| true)
+    }
+
+    /// The same, of the batches that are `wanted`.
+    pub fn next_of(&mut self, now: Duration, most: usize, wanted: impl Fn(&BatchId) -> bool) -> Option<BatchId> {
         while let Some(entry) = self.waiting.first_entry()
             && entry.key().0 <= now
         {
@@ -137,7 +142,8 @@ impl Turns {
         if self.in_flight >= most || now < self.not_before {
             return None;
         }
-        let batch = self.ready.pop_front()?;
+        let at = self.ready.iter().position(wanted)?;
+        let batch = self.ready.remove(at)?;
         self.in_flight += 1;
         Some(batch)
     }
@@ -311,6 +317,17 @@ mod tests {
         assert_eq!(turns.next(at(2), 2), None, "one at a time");
         turns.ended(true);
         assert_eq!((turns.next(at(2), 2), turns.next(at(2), 2)), (Some(batch(1)), Some(batch(2))), "all is well again");
+    }
+
+    #[test]
+    fn a_batch_that_is_wanted_does_not_wait_for_those_that_are_not() {
+        let mut turns = Turns::default();
+        (1..=3).for_each(|number| turns.add(batch(number)));
+        assert_eq!(turns.next_of(at(0), 4, |_| false), None);
+        assert_eq!(turns.next_of(at(0), 4, |wanted| *wanted == batch(2)), Some(batch(2)));
+        assert_eq!((turns.next(at(0), 4), turns.next(at(0), 4)), (Some(batch(1)), Some(batch(3))));
+        turns.add(batch(4));
+        assert_eq!(turns.next_of(at(0), 3, |_| true), None, "three are under way");
     }
 
     #[test]

@@ -59,7 +59,37 @@ named! {
         SealNamed = "seal.named",
         /// A batch is durable; the delivery loop has not heard of it.
         SealDurable = "seal.durable",
-        /// The destination has confirmed a batch; the ledger has not heard of it.
+        /// A draft has room for more; nothing is written there.
+        DraftAllocated = "draft.allocated",
+        /// A unit is written to its draft, not synced.
+        DraftWritten = "draft.written",
+        /// The head of a draft is written; the file is not cut to its length.
+        DraftHeaded = "draft.headed",
+        /// The reserve has grown; the batch that needs it is not written.
+        ReserveGrown = "reserve.grown",
+        /// The reserve is small again.
+        ReserveShrunk = "reserve.shrunk",
+        /// The reserve has the temporary name of a batch of dead letters; it is not cut to its length.
+        ReserveTurned = "reserve.turned",
+        /// The destination has answered for pieces of a batch, of which others are left; the ledger has not heard of it.
+        AnswerTold = "answer.told",
+        /// Entries of the ledger are written, an `Answered` among them, not synced.
+        AnswerWritten = "answer.written",
+        /// An `Answered` is durable; the next attempt is not made.
+        AnswerRecorded = "answer.recorded",
+        /// Refused pieces were read from their batches; nothing of their dead letters is written.
+        BuryGathered = "bury.gathered",
+        /// A file of dead letters is synced under its temporary name.
+        BurySynced = "bury.synced",
+        /// A file of dead letters has its name; the folder is not synced.
+        BuryNamed = "bury.named",
+        /// A batch of dead letters is durable; the ledger has not heard of it.
+        BuryDurable = "bury.durable",
+        /// Entries of the ledger are written, a `Buried` among them, not synced.
+        BuryWritten = "bury.written",
+        /// A `Buried` is durable; nothing that relies on it is done.
+        BuryRecorded = "bury.recorded",
+        /// The destination has confirmed a batch, or the pieces that were left of it; the ledger has not heard of it.
         SettleDelivered = "settle.delivered",
         /// Entries of the ledger are written, a `Settled` among them, not synced.
         SettleWritten = "settle.written",
@@ -87,6 +117,12 @@ named! {
         CheckpointDurable = "checkpoint.durable",
         /// The old ledger file is unlinked; the log was not told.
         CheckpointUnlinked = "checkpoint.unlinked",
+        /// A damaged batch file has its other name; the folder is not synced.
+        AsideNamed = "aside.named",
+        /// Damaged batch files are durably out of the way; the ledger owes them still.
+        AsideDurable = "aside.durable",
+        /// The ledger owes damaged batches no more; nothing of them is packed again.
+        AsideRecorded = "aside.recorded",
         /// Segments are off the list; their files are as they were.
         RecycleListed = "recycle.listed",
         /// A segment became a spare file or was removed; the folder is not synced.
@@ -119,6 +155,10 @@ named! {
         SendBeforeSeal = "send-before-seal",
         /// A batch file is unlinked before the ledger knows that nothing of it is owed.
         UnlinkBeforeSettled = "unlink-before-settled",
+        /// Separate pieces count as delivered though their destination did not say so.
+        SettleUnconfirmed = "settle-unconfirmed",
+        /// Pieces that an attempt left are sent again before the ledger knows of those that it did not leave.
+        AttemptBeforeAnswered = "attempt-before-answered",
         /// Frames of the log are said to be synced and are not.
         SkipSyncs = "skip-syncs",
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hydrant_core::Clock;
 
+use crate::crash::{self, Point};
 use crate::files::{File, Files};
 use crate::poison::Poison;
 use crate::timing::Timings;
@@ -74,7 +75,10 @@ impl Folder {
         match self.files.rename(&self.path(from), &self.path(to)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
-            Ok(()) => self.sync().map_err(io::Error::other),
+            Ok(()) => {
+                crash::reach(Point::AsideNamed);
+                self.sync().map_err(io::Error::other)
+            }
         }
     }
 

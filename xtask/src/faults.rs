@@ -27,7 +27,7 @@ use crate::powercut::rig::{self, FileSystem, Fuse, Mount};
 use crate::process::Scratch;
 use crate::progress::{print, say};
 use crate::services::{Addresses, versions};
-use crate::torture::layout::{Layout, Misfits, Store};
+use crate::torture::layout::{Ground, Layout, Misfits, Store};
 
 /// Bytes of the disk: some segments of each stream and not many.
 const DISK_BYTES: u64 = 160 << 20;
@@ -182,7 +182,7 @@ struct Run<'a> {
     programs: &'a Path,
     node: Node,
     oracle: Oracle,
-    misfits: Misfits,
+    misfits: Box<dyn Misfits>,
     load: Option<Load>,
     // Last, so that nothing uses it any more when it goes.
     disk: Disk,
@@ -192,7 +192,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn prepare(name: &str, seed: u64, programs: &'a Path, folder: &Path) -> Result<Self> {
         let disk = Disk::start(folder)?;
-        let layout = Layout::new(&[Store::File], seed, programs, folder, &Addresses::new())?;
+        let ground = Ground { seed, programs, scratch: folder };
+        let layout = Layout::of_stores(ground, &[Store::File], &Addresses::new())?;
         let plan = folder.join("plan.json");
         fs::write(&plan, layout.plan.to_string()).context("write the plan")?;
         // It believes that the disk is as large as the default of `server.disk`.

@@ -171,9 +171,14 @@ impl Proxy {
         }
     }
 
-    /// Where it listens.
+    /// Where it listens, as a URL.
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Where it listens, `HOST:PORT`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 }
 

@@ -63,8 +63,17 @@ impl Deliver {
         let entries = std::mem::take(&mut self.entries);
         let settling = self.settling.clone();
         let outbox = self.parts.outbox.clone();
+        let hasty = crash::slips(Slip::AttemptBeforeAnswered) && entries.iter().any(is_answer);
+        if hasty {
+            self.take_turns();
+            self.launch();
+        }
         let (entries, written) = self
             .with_ledger(move |ledger| {
+                if hasty {
+                    crash::linger();
+                }
+                entries.iter().filter(|entry| is_answer(entry)).for_each(|_| crash::reach(Point::AnswerTold));
                 let early = crash::slips(Slip::UnlinkBeforeSettled).then(|| unlink(&outbox, settling.clone()));
                 let written = ledger.append(&entries).map(|()| early.unwrap_or_else(|| unlink(&outbox, settling)));
                 Ok((entries, written))
@@ -205,6 +214,7 @@ impl Deliver {
             self.write_not_before = self.now() + NO_ROOM_WAIT;
             return Ok(());
         }
+        crash::reach(Point::AsideDurable);
         let mut before = self.state.clone();
         let kept_from = self.parts.log.first_kept();
         let mut given = Vec::new();
@@ -219,10 +229,12 @@ impl Deliver {
             self.write_not_before = self.now() + NO_ROOM_WAIT;
             return Ok(());
         }
+        crash::reach(Point::AsideRecorded);
         for (batch, GivenBack { again, lost, hull }) in given {
             let why = self.damaged.remove(&batch).unwrap_or_default();
             error!(stream = self.parts.stream, %batch, why, records = %hull, again = again.len(), lost, "a batch file is damaged");
             self.release(batch);
+            self.readable(batch); // it may have been read for its dead letters meanwhile
             self.letters.forget(batch);
             self.parts.counters.records_lost.add(lost);
             self.parts.again.add(&again);
@@ -245,6 +257,10 @@ fn set_aside(outbox: &Outbox, batches: Vec<BatchId>) -> Result<bool, LaneError> 
         }
     }
     Ok(true)
+}
+
+fn is_answer(entry: &Entry) -> bool {
+    matches!(entry, Entry::Answered { .. })
 }
 
 /// Whether the same call may succeed later, and everything is as it was.

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant_core::{BatchId, Fault, FaultCode, Report, Sink, Verdict};
+use hydrant_storage::crash::{self, Point, Slip};
 use hydrant_storage::ledger::{Answers, BatchState, Entry, Refused, Stage};
 use hydrant_storage::ordinals::Ordinals;
 use hydrant_storage::outbox::{Header, SealError, Summary};
@@ -79,7 +80,8 @@ impl Deliver {
     pub(super) fn told(&mut self, batch: BatchId, Told { sent, report }: Told) -> Result<(), LaneError> {
         let (now, at) = (self.now(), self.parts.edges.clock.now());
         let heard = match report {
-            Report::All(Verdict::Retry(fault)) => Heard::nothing(fault),
+            Report::All(Verdict::Retry(fault)) if !crash::slips(Slip::SettleUnconfirmed) => Heard::nothing(fault),
+            Report::All(Verdict::Retry(_)) => Heard { delivered: self.left(batch), ..Heard::default() },
             report => Heard::new(report, sent.iter().map(|(ordinal, _)| *ordinal)),
         };
         let Some(owed) = self.owed.get_mut(&batch) else { return Ok(()) };
@@ -178,6 +180,7 @@ impl Deliver {
     /// Writes down what was answered, and says when the batch has its next turn, if it has one.
     fn answer(&mut self, batch: BatchId, answers: Answers, next: Option<Turn>) -> Result<(), LaneError> {
         if self.not_done(batch) == answers.done.len() {
+            crash::reach(Point::SettleDelivered);
             return self.settle(batch);
         }
         if !answers.is_empty() {
@@ -220,9 +223,10 @@ impl Deliver {
             entropy,
             pool,
         };
-        let taken = self.letters.take();
-        let readable = taken.by_batch().into_iter().filter(|(batch, _)| !self.unreadable.contains_key(batch));
-        let graves: Vec<Grave> = readable.filter_map(|(batch, which)| self.grave(batch, &which)).collect();
+        let (unreadable, damaged) = (&self.unreadable, &self.damaged);
+        let taken = self.letters.take(|batch| !unreadable.contains_key(&batch) && !damaged.contains_key(&batch));
+        let graves: Vec<Grave> =
+            taken.by_batch().into_iter().filter_map(|(batch, which)| self.grave(batch, &which)).collect();
         if graves.is_empty() {
             self.letters.put_back(taken, self.now() + NO_ROOM_WAIT);
         } else {
@@ -246,7 +250,10 @@ impl Deliver {
         let Some(Burial { taken, .. }) = self.burial.take() else { return Ok(()) };
         let retry_at = self.now() + NO_ROOM_WAIT;
         match buried {
-            Buried::Sealed(header) => self.lie_in(*header, taken),
+            Buried::Sealed(header) => {
+                crash::reach(Point::BuryDurable);
+                self.lie_in(*header, taken)
+            }
             Buried::NotSealed(error @ (SealError::HeaderTooLarge { .. } | SealError::Poisoned(_))) => {
                 Err(LaneError::Outbox(error))
             }

@@ -249,6 +249,7 @@ impl Ledger {
         }
         reach_written(entries);
         self.folder.sync_file(&*self.current.file).map_err(LedgerError::Poisoned)?;
+        reach_recorded(entries);
         self.current.sequence += 1;
         self.current.end = next;
         self.owed = owed;
@@ -354,8 +355,21 @@ fn write_file(folder: &Folder, share: &Share, number: u64, state: &Checkpoint) -
 fn reach_written(entries: &[Entry]) {
     for entry in entries {
         match entry {
+            Entry::Answered { .. } => crash::reach(Point::AnswerWritten),
+            Entry::Buried { .. } => crash::reach(Point::BuryWritten),
             Entry::Settled { .. } => crash::reach(Point::SettleWritten),
             Entry::Redirected { .. } => crash::reach(Point::RedirectWritten),
+            _ => {}
+        }
+    }
+}
+
+/// The crash points between the sync of entries and what relies on them, but for those that lie with what does.
+fn reach_recorded(entries: &[Entry]) {
+    for entry in entries {
+        match entry {
+            Entry::Answered { .. } => crash::reach(Point::AnswerRecorded),
+            Entry::Buried { .. } => crash::reach(Point::BuryRecorded),
             _ => {}
         }
     }

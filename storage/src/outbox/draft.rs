@@ -60,6 +60,7 @@ impl Draft {
         }
         let parts: Vec<IoSlice<'_>> = body.iter().map(|part| IoSlice::new(part)).collect();
         let file = self.write(&parts)?;
+        crash::reach(Point::DraftWritten);
         if self.end - self.synced >= SYNC_BYTES {
             self.outbox.folder.sync_file(&*file).map_err(SealError::Poisoned)?;
             self.synced = self.end;
@@ -88,9 +89,10 @@ impl Draft {
         let guard = |result| outbox.folder.poison.guard(result);
         let durable = || {
             guard(file.write_at(0, &[IoSlice::new(&head.encode())]))?;
+            crash::reach(Point::DraftHeaded);
             guard(file.truncate(self.end))?;
             crash::reach(Point::SealWritten);
-            outbox.make_durable(&*file, self.batch)
+            outbox.make_durable(&*file, self.batch, self.claim)
         };
         let sealed = durable();
         self.file = None; // from here on it is no draft any more, whatever it is
@@ -132,7 +134,10 @@ impl Draft {
             file.allocate(self.allocated + step).map(|()| file).map_err(failed)
         });
         match &file {
-            Ok(_) => self.allocated += step,
+            Ok(_) => {
+                crash::reach(Point::DraftAllocated);
+                self.allocated += step;
+            }
             Err(_) => self.outbox.share.give(more),
         }
         file

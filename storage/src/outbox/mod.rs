@@ -408,19 +408,23 @@ impl Inner {
             written => self.folder.poison.guard(written).map_err(SealError::Poisoned)?,
         }
         crash::reach(Point::SealWritten);
-        self.make_durable(&*file, batch).map_err(SealError::Poisoned)
+        self.make_durable(&*file, batch, claim).map_err(SealError::Poisoned)
     }
 
     /// From a finished temporary file to a batch.
-    fn make_durable(&self, file: &dyn File, batch: BatchId) -> Result<(), Arc<io::Error>> {
+    fn make_durable(&self, file: &dyn File, batch: BatchId, claim: Claim) -> Result<(), Arc<io::Error>> {
+        let (synced, named) = match claim {
+            Claim::Owed => (Point::BurySynced, Point::BuryNamed),
+            Claim::Append | Claim::DataSeal => (Point::SealSynced, Point::SealNamed),
+        };
         if crash::slips(Slip::SendBeforeSeal) {
             slip::name_later(&self.folder, batch);
             return Ok(());
         }
         self.folder.sync_file(file)?;
-        crash::reach(Point::SealSynced);
+        crash::reach(synced);
         self.folder.rename(&temporary_name(batch), &file_name(batch))?;
-        crash::reach(Point::SealNamed);
+        crash::reach(named);
         self.folder.sync()
     }
 

@@ -15,6 +15,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::SealError;
+use crate::crash::{self, Point};
 use crate::files::File;
 use crate::folder::Folder;
 use crate::space::{BLOCK_BYTES, Claim, Share, is_full, on_disk};
@@ -94,6 +95,7 @@ impl Reserve {
         };
         let file = folder.files.open(&folder.path(NAME)).map_err(SealError::NotCreated)?;
         folder.rename(NAME, name).map_err(SealError::Poisoned)?;
+        crash::reach(Point::ReserveTurned);
         stock.bytes = None;
         folder.poison.guard(file.truncate(bytes)).map_err(SealError::Poisoned)?;
         self.share.give(rest);
@@ -116,6 +118,7 @@ impl Reserve {
         self.share.take(more, Claim::Owed)?;
         match allocate(folder, stock.bytes.is_some(), stock.wanted) {
             Ok(()) => {
+                crash::reach(Point::ReserveGrown);
                 stock.bytes = Some(stock.wanted);
                 Ok(())
             }
@@ -128,6 +131,7 @@ impl Reserve {
 
     fn shrink(&self, stock: &mut Stock, folder: &Folder) -> io::Result<()> {
         folder.files.open(&folder.path(NAME))?.truncate(stock.wanted)?;
+        crash::reach(Point::ReserveShrunk);
         self.share.give(stock.bytes.replace(stock.wanted).unwrap_or(0) - stock.wanted);
         Ok(())
     }

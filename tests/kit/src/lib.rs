@@ -1,7 +1,8 @@
 //! The test kit: everything that speaks a protocol but is not the server.
 //!
 //! Two processes are made of it. `hydrant-load` ([`load`]) is the producer: it signs ([`signature`]) and sends
-//! ([`client`]) records, either log lines for a bench ([`lines`]) or frames that name themselves ([`frame`]).
+//! ([`client`]) records: log lines for a bench ([`lines`]), or records that name themselves, of any bytes ([`frame`]) or JSON
+//! ([`document`]).
 //! `hydrant-oracle` ([`oracle`]) is the witness: it knows what was issued and promised, reads what arrived by its own
 //! readers, and judges. Neither shares code with the server, so that a mistake there is not made twice.
 //!
@@ -18,6 +19,8 @@ pub mod random;
 pub mod lines;
 
 pub mod frame;
+
+pub mod document;
 
 pub mod histogram;
 

@@ -6,6 +6,10 @@
 //!                                              verdict
 //! ```
 //!
+//! Destinations are stores, whose objects hold records, and services that take records apart: a table, a receiver of
+//! requests. Of those the judge sees what came in one go, as if it were an object. Where a destination refuses records for
+//! what is in them, these must lie in its dead letters and all others must not.
+//!
 //! A record is *issued* when a producer claims its id, *obliged* when the service answered 200 for it, *refused* when
 //! the answer said that it was not taken, and otherwise *indeterminate*: it may arrive or not. Then
 //! `obliged ⊆ arrived ⊆ issued − refused`, each once, whole, and in order within an object. The oracle is never
@@ -17,6 +21,7 @@ mod decode;
 mod judge;
 mod places;
 mod serve;
+mod table;
 mod witness;
 
 #[cfg(test)]
@@ -45,11 +50,29 @@ pub struct Plan {
 pub struct StreamPlan {
     /// Its name.
     pub name: String,
+    /// What its records are.
+    #[serde(default)]
+    pub records: Records,
     /// What stands behind each record.
     #[serde(default)]
     pub delimiter: Delimiter,
-    /// Where its objects arrive: its store, and that of its dead letters. Nothing else arrives there.
+    /// Where its records arrive: its destination, and the store of its dead letters. Nothing else arrives there.
     pub places: Vec<PlacePlan>,
+    /// Where its dead letters arrive, if they are told apart: the records that its destination refuses lie here, and no
+    /// others. One that takes nothing at all has no place, and all of them lie here.
+    #[serde(default)]
+    pub letters: Option<PlacePlan>,
+}
+
+/// What the records of a stream are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Records {
+    /// [Frames](crate::frame), and records too short for one.
+    #[default]
+    Frames,
+    /// [Documents](crate::document), one to a line.
+    Documents,
 }
 
 /// What stands behind each record.
@@ -88,6 +111,8 @@ pub enum PlacePlan {
         /// What keys start with.
         prefix: String,
     },
+    /// The rows of a table of PostgreSQL: `record` is what came, `tx` the transaction that brought it, `seq` its place there.
+    Table(String),
 }
 
 /// The judgement.
@@ -120,6 +145,8 @@ pub struct Counts {
     pub invisible: u64,
     /// Records found, each counted once.
     pub arrived: u64,
+    /// Of those, the ones that lie in dead letters that are told apart.
+    pub letters: u64,
     /// Objects found.
     pub objects: u64,
     /// Their bytes as stored.
@@ -142,12 +169,14 @@ pub struct Counts {
     pub misordered: u64,
     /// Wrong: objects that changed their bytes or disappeared.
     pub unstable: u64,
+    /// Wrong: dead letters that the destination would take, and records there that it refuses.
+    pub misplaced: u64,
 }
 
 impl Counts {
     /// How many things are wrong.
     pub fn wrong(&self) -> u64 {
-        self.lost + self.invented + self.torn + self.duplicated + self.misordered + self.unstable
+        self.lost + self.invented + self.torn + self.duplicated + self.misordered + self.unstable + self.misplaced
     }
 
     fn add(&mut self, other: &Self) {
@@ -169,6 +198,8 @@ impl Counts {
             (&mut self.duplicated, other.duplicated),
             (&mut self.misordered, other.misordered),
             (&mut self.unstable, other.unstable),
+            (&mut self.letters, other.letters),
+            (&mut self.misplaced, other.misplaced),
         ];
         for (mine, theirs) in pairs {
             *mine += theirs;

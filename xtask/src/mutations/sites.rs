@@ -90,7 +90,7 @@ pub(super) const SITES: &[Site] = &[
         name: "outbox: name of a batch",
         breaks: "a batch that the ledger owes, and that the log has forgotten, is gone",
         file: "storage/src/outbox/mod.rs",
-        place: "crash::reach(Point::SealNamed);\n        self.folder.sync()\n",
+        place: "crash::reach(named);\n        self.folder.sync()\n",
         call: "self.folder.sync()",
     },
     Site {
@@ -111,7 +111,7 @@ pub(super) const SITES: &[Site] = &[
         name: "outbox: name of a damaged batch",
         breaks: "a damaged batch comes back after its records were sealed again",
         file: "storage/src/folder.rs",
-        place: "Ok(()) => self.sync().map_err(io::Error::other),",
+        place: "crash::reach(Point::AsideNamed);\n                self.sync().map_err(io::Error::other)",
         call: "self.sync()",
     },
     Site {

@@ -36,7 +36,7 @@ use crate::process::Scratch;
 use crate::progress::{elapsed, print, say};
 use crate::random::Random;
 use crate::services::{Addresses, versions};
-use crate::torture::layout::{Layout, Misfits, Store};
+use crate::torture::layout::{Ground, Layout, Misfits, Store};
 
 /// Milliseconds between the requests of a connection, so that a run fits its disk.
 const PAUSE_MS: u64 = 60;
@@ -182,7 +182,7 @@ struct Recorded {
 struct Recovery {
     node: Node,
     oracle: Oracle,
-    misfits: Misfits,
+    misfits: Box<dyn Misfits>,
 }
 
 impl Orders<'_> {
@@ -203,7 +203,8 @@ impl Orders<'_> {
         self.fs.make(&recorder.disk())?;
         let disk = folder.join("disk");
         let mount = Mount::new(&recorder.disk(), &disk)?;
-        let layout = Layout::new(&[Store::File], self.seed, self.programs, &disk, &Addresses::new())?;
+        let ground = Ground { seed: self.seed, programs: self.programs, scratch: &disk };
+        let layout = Layout::of_stores(ground, &[Store::File], &Addresses::new())?;
         let plan = folder.join("plan.json");
         fs::write(&plan, layout.plan.to_string()).context("write the plan")?;
         let mut node = Node::new(self.programs, folder, &layout.yaml, &Addresses::new())?.with_data(disk.join("data"));

@@ -228,16 +228,29 @@ impl Fleet {
     /// When one does not start; those that did are stopped again.
     pub(crate) fn start(cache: &Cache, names: &[&str]) -> Result<Self> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        Self::of(cache, chosen(&names)?)
+    }
+
+    /// Starts the servers of these names and no others, apart from those of `services up`.
+    ///
+    /// # Errors
+    /// When one does not start; those that did are stopped again.
+    pub(crate) fn start_only(cache: &Cache, names: &[&str]) -> Result<Self> {
+        Self::of(cache, names.iter().map(|name| by_name(name)).collect::<Result<_>>()?)
+    }
+
+    fn of(cache: &Cache, services: Vec<&'static dyn Service>) -> Result<Self> {
         let folder = Scratch::new("services")?;
         let mut processes = Vec::new();
         let mut addresses = environment(cache)?;
-        for service in chosen(&names)? {
+        for service in services {
             let own = folder.path().join(service.name());
             fs::create_dir(&own).with_context(|| format!("make {}", own.display()))?;
             let (process, port) = start(service, cache, &own, Life::WithUs)?;
             processes.push((service.name(), process));
             addresses.extend(service.addresses(port));
         }
+        addresses.extend(postgres::environment());
         Ok(Self { processes, _folder: folder, addresses })
     }
 

@@ -70,6 +70,11 @@ impl Service for Postgres {
     }
 }
 
+/// Its client, for whoever reads tables, once it is installed.
+pub(super) fn environment() -> Addresses {
+    program("psql").map(|psql| ("HYDRANT_TEST_PSQL".to_owned(), psql.display().to_string())).into_iter().collect()
+}
+
 /// Copies of certificate and key in this folder. The server takes a key only if it is its own and closed to others.
 fn own_certificate(cache: &Cache, folder: &Path) -> Result<(PathBuf, PathBuf)> {
     let (certificate, key) = (folder.join("server.crt"), folder.join("server.key"));

@@ -9,7 +9,8 @@
 //! Three of four kills are aimed: the server is started with a crash point at which it kills itself, and every point has
 //! its turn ([`aims`]). The others come at a moment drawn from 0 to 2 s after it was ready. Kills prove order and
 //! recovery, not the fsync: the page cache outlives a killed process, and `cargo xtask powercut` is there for the rest.
-//! Which streams there are, and which of their destinations misbehave, stands in [`layout`].
+//! Which streams there are, and which of their destinations misbehave, stands in [`layout`]: `--sink` chooses between streams
+//! of whole objects and those whose records are delivered one by one.
 //!
 //! With `--control` the server makes a mistake on purpose, and the run is red unless the oracle reports it.
 
@@ -23,10 +24,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use self::aims::{Aim, Aims, Control, rounds_for_all};
-use self::layout::{Layout, Misfits, Store};
+use self::aims::{Aim, Aims, Control};
+use self::layout::{Ground, Layout, Misfits, Store};
 use crate::cargo::build;
 use crate::kit::{LOOK, Load, Oracle, put};
 use crate::machine::{Facts, load, seed};
@@ -34,7 +36,7 @@ use crate::node::Node;
 use crate::process::Scratch;
 use crate::progress::{print, say};
 use crate::random::Random;
-use crate::services::{Addresses, Fleet, versions};
+use crate::services::{Fleet, versions};
 use crate::tools::Cache;
 
 /// A kill that is left to chance comes this long after the server was ready, or sooner.
@@ -56,7 +58,7 @@ const DRAINED_WITHIN: Duration = Duration::from_mins(5);
 const PLATEAU: u32 = 5;
 
 /// Kills of a control. One is enough to show the mistake; the others are for bad luck.
-const CONTROL_ROUNDS: u64 = 3;
+const CONTROL_ROUNDS: u64 = 5;
 
 /// Rounds that are added while there are points that no server came to in time: a busy machine may miss one.
 const SECOND_TRIES: u64 = 24;
@@ -73,15 +75,18 @@ pub(crate) struct Args {
     /// Decides payloads, aims and moments. Drawn when not given, and printed.
     #[arg(long)]
     seed: Option<u64>,
-    /// The stores that streams deliver to.
+    /// What streams deliver to.
+    #[arg(long, value_enum, default_value_t)]
+    sink: Sink,
+    /// The stores that streams of objects deliver to.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Store::Minio, Store::File])]
     stores: Vec<Store>,
     /// Connections to each stream.
     #[arg(long, default_value_t = 1)]
     connections: usize,
-    /// Milliseconds between the requests of a connection.
-    #[arg(long, default_value_t = 0)]
-    pause_ms: u64,
+    /// Milliseconds between the requests of a connection. None for stores; enough for others that they keep up.
+    #[arg(long)]
+    pause_ms: Option<u64>,
     /// Has the server make this mistake, into folders only, and fails unless the oracle reports it.
     #[arg(long, value_enum)]
     control: Option<Control>,
@@ -91,6 +96,44 @@ pub(crate) struct Args {
     /// Leaves the folder of the run behind, for a look. It stays anyhow when something is wrong.
     #[arg(long)]
     keep: bool,
+}
+
+/// What the streams of a run deliver to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sink {
+    /// Stores of whole objects.
+    #[default]
+    Objects,
+    /// Tables of PostgreSQL.
+    Postgres,
+}
+
+impl Sink {
+    /// Its name, as it is chosen.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Objects => "objects",
+            Self::Postgres => "postgres",
+        }
+    }
+
+    /// Milliseconds between the requests of a connection. PostgreSQL takes some ten thousand rows a second while it shares two
+    /// cores with us, and looks for a refused one as long as it takes a thousand.
+    const fn pause_ms(self) -> u64 {
+        match self {
+            Self::Objects => 0,
+            Self::Postgres => 40,
+        }
+    }
+
+    /// The servers that it needs.
+    fn services(self, stores: &[Store]) -> &'static [&'static str] {
+        match self {
+            Self::Objects if stores.contains(&Store::Minio) => &["minio"],
+            Self::Objects => &[],
+            Self::Postgres => &["postgres"],
+        }
+    }
 }
 
 /// Runs it.
@@ -103,16 +146,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let seed = args.seed.unwrap_or_else(seed);
     let facts = Facts::read();
     let scratch = Scratch::new("torture")?;
+    let sink = args.control.map_or(args.sink, Control::sink);
+    let stores = if args.control.is_some() { &[Store::File] } else { args.stores.as_slice() };
+    let aims = Aims::new(sink, args.control);
+    let fleet = Fleet::start_only(&Cache::open()?, sink.services(stores))?;
+    let ground = Ground { seed, programs: &programs, scratch: scratch.path() };
     let mut result = if let Some(control) = args.control {
         say(&format!("torture: control {}, seed {seed}, {facts}", control.name()));
-        let orders = Orders { rounds: args.rounds.unwrap_or(CONTROL_ROUNDS), stores: &[Store::File], args };
-        let outcome = Run::prepare(orders, seed, &programs, scratch.path(), &Addresses::new()).and_then(Run::control);
+        let orders = Orders { args, rounds: args.rounds.unwrap_or(CONTROL_ROUNDS), sink, stores };
+        let outcome = Run::prepare(orders, aims, ground, &fleet).and_then(Run::control);
         outcome.with_context(|| format!("seed {seed}"))?
     } else {
-        let fleet = Fleet::start(&Cache::open()?, &["minio"])?;
-        let orders = Orders { rounds: args.rounds.unwrap_or_else(rounds_for_all), stores: &args.stores, args };
-        say(&format!("torture: seed {seed}, {} rounds, {facts}", orders.rounds));
-        let outcome = Run::prepare(orders, seed, &programs, scratch.path(), &fleet.addresses).and_then(Run::all);
+        let orders = Orders { args, rounds: args.rounds.unwrap_or_else(|| aims.rounds_for_all()), sink, stores };
+        say(&format!("torture: {}, seed {seed}, {} rounds, {facts}", sink.name(), orders.rounds));
+        let outcome = Run::prepare(orders, aims, ground, &fleet).and_then(Run::all);
         if args.keep || !outcome.as_ref().is_ok_and(|result| result["verdict"]["ok"] == json!(true)) {
             say(&format!("torture: the run is kept in {}", scratch.keep()?.display()));
         }
@@ -140,10 +187,9 @@ fn report(args: &Args, result: &Value) -> Result<()> {
         total["stored_bytes"],
         result["seed"],
     ))?;
-    print(&format!(
-        "torture: {} lost, {} invented, {} torn, {} duplicated, {} misordered, {} unstable",
-        total["lost"], total["invented"], total["torn"], total["duplicated"], total["misordered"], total["unstable"],
-    ))?;
+    let wrong = ["lost", "invented", "torn", "duplicated", "misordered", "unstable", "misplaced"];
+    let wrong = wrong.map(|fault| format!("{} {fault}", total[fault]));
+    print(&format!("torture: {} dead letters; {}", total["letters"], wrong.join(", ")))?;
     print(&result.to_string())?;
     if let Some(control) = args.control {
         let caught: Vec<&str> =
@@ -163,6 +209,7 @@ fn report(args: &Args, result: &Value) -> Result<()> {
 struct Orders<'a> {
     args: &'a Args,
     rounds: u64,
+    sink: Sink,
     stores: &'a [Store],
 }
 
@@ -171,7 +218,7 @@ struct Run<'a> {
     programs: &'a Path,
     node: Node,
     oracle: Oracle,
-    misfits: Misfits,
+    misfits: Box<dyn Misfits>,
     load: Option<Load>,
     random: Random,
     aims: Aims,
@@ -181,20 +228,18 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn prepare(
-        orders: Orders<'a>,
-        seed: u64,
-        programs: &'a Path,
-        scratch: &Path,
-        addresses: &Addresses,
-    ) -> Result<Self> {
-        let layout = Layout::new(orders.stores, seed, programs, scratch, addresses)?;
+    fn prepare(orders: Orders<'a>, aims: Aims, ground: Ground<'a>, fleet: &Fleet) -> Result<Self> {
+        let (Ground { seed, programs, scratch }, addresses) = (ground, &fleet.addresses);
+        let layout = match orders.sink {
+            Sink::Objects => Layout::of_stores(ground, orders.stores, addresses)?,
+            Sink::Postgres => Layout::of_tables(ground, fleet)?,
+        };
         let plan = scratch.join("plan.json");
         fs::write(&plan, layout.plan.to_string()).context("write the plan")?;
         let node = Node::new(programs, scratch, &layout.yaml, addresses)?;
         let oracle = Oracle::start(programs, &plan, addresses)?;
-        let control = orders.args.control;
-        let result = json!({ "what": "torture", "seed": seed, "rounds": orders.rounds, "kills": 0 });
+        let sink = orders.sink.name();
+        let result = json!({ "what": "torture", "sink": sink, "seed": seed, "rounds": orders.rounds, "kills": 0 });
         Ok(Self {
             programs,
             node,
@@ -202,7 +247,7 @@ impl<'a> Run<'a> {
             misfits: layout.misfits,
             load: None,
             random: Random::new(seed),
-            aims: Aims::new(control),
+            aims,
             start: Instant::now(),
             result,
             orders,
@@ -301,6 +346,7 @@ impl<'a> Run<'a> {
     fn begin_load(&mut self) -> Result<()> {
         if self.load.is_none() {
             let Args { connections, pause_ms, .. } = *self.orders.args;
+            let pause_ms = pause_ms.unwrap_or_else(|| self.orders.sink.pause_ms());
             let load = Load::start(self.programs, &self.node.endpoint(), &self.oracle.address, connections, pause_ms)?;
             self.load = Some(load);
         }

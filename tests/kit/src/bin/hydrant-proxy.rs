@@ -5,6 +5,8 @@
 //! |---|---|
 //! | `none` | nothing |
 //! | `refuse` | they are reset at once |
+//! | `cut-request BYTES` | they are reset when so many bytes of requests have passed |
+//! | `cut-answer BYTES` | they are reset when so many bytes of answers have passed |
 //! | `slow MS` | a request passes 16 KiB at a time, each after so many milliseconds |
 
 use std::io::{BufRead, Write};
@@ -40,6 +42,8 @@ fn fault(order: &str) -> anyhow::Result<Fault> {
     Ok(match order.split_whitespace().collect::<Vec<_>>().as_slice() {
         ["none"] => Fault::None,
         ["refuse"] => Fault::Refuse,
+        ["cut-request", bytes] => Fault::ResetRequestAfter(bytes.parse().context("bytes")?),
+        ["cut-answer", bytes] => Fault::ResetAnswerAfter(bytes.parse().context("bytes")?),
         ["slow", ms] => Fault::SlowRequest(Duration::from_millis(ms.parse().context("milliseconds")?)),
         _ => bail!("no such order: {order}"),
     })

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::bench;
 use super::put::Target;
 use super::witnessed::{Orders, run};
-use crate::oracle::{Delimiter, PlacePlan, Plan, StreamPlan, Verdict, Witness, serve};
+use crate::oracle::{Delimiter, PlacePlan, Plan, Records, StreamPlan, Verdict, Witness, serve};
 
 /// What the service does with every seventh request. The others it stores and acknowledges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,9 @@ fn verdict(manners: Manners) -> Verdict {
     let folder = tempfile::tempdir().unwrap();
     let stream = |name: &str| StreamPlan {
         name: name.to_owned(),
+        records: Records::Frames,
         delimiter: Delimiter::None,
+        letters: None,
         places: vec![PlacePlan::Folder(folder.path().join(name))],
     };
     let plan = Plan { seed: 3, streams: vec![stream("one"), stream("two")] };

@@ -14,9 +14,10 @@ use serde::Serialize;
 
 use super::bench::Latency;
 use super::put::{Entry, Outcome, Producer, Put, Target, outcome};
+use crate::document;
 use crate::frame::{Name, write};
 use crate::histogram::Histogram;
-use crate::oracle::{Plan, Witness};
+use crate::oracle::{Plan, Records, StreamPlan, Witness};
 use crate::random::Random;
 
 /// Largest request in payload bytes; the service takes 4 MiB.
@@ -173,7 +174,7 @@ impl<'a> Sender<'a> {
         }
         let first = self.witness.claim(self.stream, count)?;
         let (payloads, bytes) = self.payloads(first, count)?;
-        let name = &self.plan.streams.get(self.stream).context("a stream of the plan")?.name;
+        let name = &self.stream_plan()?.name;
         let put = match payloads.as_slice() {
             [one] => Put::single(name, one),
             // What would exceed the service's limit is never sent: its records stay indeterminate and absent.
@@ -194,16 +195,23 @@ impl<'a> Sender<'a> {
     }
 
     fn payloads(&self, first: u64, count: usize) -> anyhow::Result<(Vec<Vec<u8>>, usize)> {
-        let stream = u32::try_from(self.stream)?;
+        let (stream, records) = (u32::try_from(self.stream)?, self.stream_plan()?.records);
         let payloads: Vec<Vec<u8>> = (first..first + count as u64)
             .map(|id| {
                 let mut payload = Vec::new();
-                write(self.plan.seed, Name { stream, id }, id == first, &mut payload);
+                match records {
+                    Records::Frames => write(self.plan.seed, Name { stream, id }, id == first, &mut payload),
+                    Records::Documents => document::write(self.plan.seed, Name { stream, id }, &mut payload),
+                }
                 payload
             })
             .collect();
         let bytes = payloads.iter().map(Vec::len).sum();
         Ok((payloads, bytes))
+    }
+
+    fn stream_plan(&self) -> anyhow::Result<&'a StreamPlan> {
+        self.plan.streams.get(self.stream).context("a stream of the plan")
     }
 
     /// Tells the oracle what was answered, runs of equal answers in one word.

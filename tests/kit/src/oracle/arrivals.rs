@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use super::decode::decode;
-use super::judge::judge;
+use super::judge::{Held, judge};
 use super::places::Place;
 use super::{Claims, Plan};
 use crate::signature::sha256_hex;
@@ -22,6 +22,8 @@ pub struct Arrivals {
 struct Watched {
     stream: usize,
     place: Place,
+    /// Which of the stream's records may be there.
+    held: Held,
     seen: HashMap<String, Seen>,
     leftovers: u64,
 }
@@ -41,8 +43,11 @@ impl Arrivals {
     pub fn new(plan: &Plan) -> anyhow::Result<Self> {
         let mut places = Vec::new();
         for (stream, plan) in plan.streams.iter().enumerate() {
-            for place in &plan.places {
-                places.push(Watched { stream, place: Place::open(place)?, seen: HashMap::new(), leftovers: 0 });
+            let held = if plan.letters.is_some() { Held::Taken } else { Held::Any };
+            let letters = if plan.places.is_empty() { Held::Letters } else { Held::Refused };
+            let of_records = plan.places.iter().map(|place| (place, held));
+            for (place, held) in of_records.chain(plan.letters.as_ref().map(|place| (place, letters))) {
+                places.push(Watched { stream, place: Place::open(place)?, held, seen: HashMap::new(), leftovers: 0 });
             }
         }
         Ok(Self { places })
@@ -104,10 +109,11 @@ impl Watched {
             counts.stored_bytes += stored;
         });
         let place = format!("{} {key}", self.place.name());
-        match decode(key, bytes) {
+        let delimiter = lock(claims).stream(self.stream).map(|stream| stream.delimiter).unwrap_or_default();
+        match decode(key, bytes, delimiter.as_bytes()) {
             Ok(records) => {
                 self.count(claims, |counts| counts.record_bytes += records.len() as u64);
-                judge(&mut lock(claims), self.stream, &place, &records);
+                judge(&mut lock(claims), self.stream, &place, self.held, &records);
             }
             Err(error) => {
                 self.count(claims, |counts| counts.torn += 1);

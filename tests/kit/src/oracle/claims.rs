@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Counts, Delimiter, Plan, Verdict};
+use super::{Counts, Delimiter, Plan, Records, Verdict};
 use crate::frame::{Name, Shape, shape};
 
 /// How many things that are wrong are told in words.
@@ -27,6 +27,7 @@ pub struct Claims {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) name: String,
+    pub(super) records: Records,
     pub(super) delimiter: Delimiter,
     /// In the order of their first ids.
     requests: Vec<Request>,
@@ -57,6 +58,7 @@ impl Claims {
     pub fn new(plan: &Plan) -> Self {
         let stream = |plan: &super::StreamPlan| Stream {
             name: plan.name.clone(),
+            records: plan.records,
             delimiter: plan.delimiter,
             requests: Vec::new(),
             next: 0,
@@ -164,6 +166,7 @@ impl Stream {
         }
         Self {
             name: self.name.clone(),
+            records: self.records,
             delimiter: self.delimiter,
             requests: self.requests.clone(),
             next: self.next,
@@ -217,7 +220,12 @@ impl Stream {
                 if refused {
                     continue;
                 }
-                let byte = match shape(seed, Name { stream: number, id }, id == request.first) {
+                let name = Name { stream: number, id };
+                let shape = match self.records {
+                    Records::Frames => shape(seed, name, id == request.first),
+                    Records::Documents => Shape::Frame(0), // of any length: it can be told from others
+                };
+                let byte = match shape {
                     Shape::Empty if self.delimiter == Delimiter::None => {
                         counts.invisible += u64::from(obliged);
                         continue;

@@ -5,20 +5,25 @@ use std::io::{Cursor, Read};
 
 use anyhow::{Context, bail, ensure};
 
+use crate::document;
+
 /// Largest object after decompression: the largest buffer is 128 MiB.
 const RECORDS_BYTES_MAX: u64 = 256 << 20;
 
-/// Decodes an object by the extension of its key.
+/// Decodes an object by the extension of its key. Behind each record that lay in an envelope stands the delimiter.
 ///
 /// # Errors
 /// When the bytes are not one whole stream of what the key promises.
-pub(super) fn decode(key: &str, bytes: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+pub(super) fn decode(key: &str, bytes: Vec<u8>, delimiter: &[u8]) -> anyhow::Result<Vec<u8>> {
     let records = match key.rsplit_once('.').map(|(_, extension)| extension) {
         Some("gz") => gunzip(&bytes).context("gzip")?,
         Some("zst") => unzstd(&bytes).context("zstd")?,
         _ => bytes,
     };
-    if records.starts_with(b"{\"") { open_envelopes(&records).context("dead-letter envelope") } else { Ok(records) }
+    if !records.starts_with(b"{\"") || records.starts_with(document::START) {
+        return Ok(records);
+    }
+    open_envelopes(&records, delimiter).context("dead-letter envelope")
 }
 
 fn gunzip(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
@@ -56,11 +61,12 @@ struct Envelope {
     raw_data: String,
 }
 
-fn open_envelopes(lines: &[u8]) -> anyhow::Result<Vec<u8>> {
+fn open_envelopes(lines: &[u8], delimiter: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut records = Vec::new();
     for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let envelope: Envelope = serde_json::from_slice(line)?;
         base64_simd::STANDARD.decode_append(envelope.raw_data, &mut records)?;
+        records.extend_from_slice(delimiter);
     }
     Ok(records)
 }

@@ -8,17 +8,52 @@
 //!              8 ───┘          └─ 10
 //! ```
 //!
+//! Documents name themselves, each on its line.
+//!
 //! A run at the start of an object is named by the frame behind it, unless that one begins a request: then it stays
 //! nameless and is only counted. Order: no request stands behind another one that was claimed after its own answer.
 
+use super::Records;
 use super::claims::{Claims, Request};
+use crate::document::{self, Fate, fate};
 use crate::frame::{Item, Items, Name, Shape, shape, write};
 
+/// Which records of a stream a place holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// Any.
+    Any,
+    /// Those that its destination takes.
+    Taken,
+    /// Those that its destination refuses, as dead letters: they come from several batches, and have no order.
+    Refused,
+    /// Any, as dead letters.
+    Letters,
+}
+
+impl Held {
+    const fn is_ordered(self) -> bool {
+        matches!(self, Self::Any | Self::Taken)
+    }
+
+    fn may_hold(self, fate: Fate) -> bool {
+        match self {
+            Self::Any | Self::Letters => true,
+            Self::Taken => fate == Fate::Taken,
+            Self::Refused => fate != Fate::Taken,
+        }
+    }
+}
+
 /// Reads an object of a stream. `place` names it in what is told.
-pub(super) fn judge(claims: &mut Claims, stream: usize, place: &str, bytes: &[u8]) {
-    let Some(delimiter) = claims.stream(stream).map(|stream| stream.delimiter.as_bytes()) else { return };
-    let mut reader =
-        Reader { claims, stream, place, last: None, run: Vec::new(), newest_claim: 0, payload: Vec::new() };
+pub(super) fn judge(claims: &mut Claims, stream: usize, place: &str, held: Held, bytes: &[u8]) {
+    let Some(of) = claims.stream(stream) else { return };
+    let (records, delimiter) = (of.records, of.delimiter.as_bytes());
+    let (last, run, newest_claim, payload) = (None, Vec::new(), 0, Vec::new());
+    let mut reader = Reader { claims, stream, place, held, last, run, newest_claim, payload };
+    if records == Records::Documents {
+        return reader.documents(bytes);
+    }
     for item in Items::new(bytes, delimiter) {
         match item {
             Item::Frame(name, frame) => reader.frame(name, frame),
@@ -34,6 +69,7 @@ struct Reader<'a> {
     claims: &'a mut Claims,
     stream: usize,
     place: &'a str,
+    held: Held,
     /// The last record that has a name.
     last: Option<u64>,
     /// Small records since the object's start or since something broken, not named yet.
@@ -44,20 +80,53 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn frame(&mut self, name: Name, frame: &[u8]) {
-        let request = self.claims.stream(self.stream).and_then(|stream| stream.request(name.id));
-        let (Some(request), true) = (request, usize::try_from(name.stream) == Ok(self.stream)) else {
+    fn documents(&mut self, bytes: &[u8]) {
+        let mut at = 0;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            match line.strip_suffix(b"\n").and_then(|document| Some((document::name(document)?, document))) {
+                Some((name, document)) => self.document(name, document),
+                None => self.broken(at, line.len()),
+            }
+            at += line.len();
+        }
+    }
+
+    fn document(&mut self, name: Name, document: &[u8]) {
+        let Some(request) = self.request(name) else { return };
+        self.payload.clear();
+        document::write(self.claims.seed(), name, &mut self.payload);
+        if self.payload != document {
+            return self.wrong(|counts| &mut counts.torn, || other_bytes(name));
+        }
+        let (id, fate) = (name.id, fate(self.claims.seed(), name));
+        if !self.held.may_hold(fate) {
+            self.wrong(|counts| &mut counts.misplaced, || format!("record {id} is to lie elsewhere: {fate:?}"));
+        }
+        self.mark(id, request);
+        self.last = Some(name.id);
+    }
+
+    /// The request of a record, if it was issued to this stream.
+    fn request(&mut self, name: Name) -> Option<Request> {
+        let stream = self.claims.stream(self.stream).filter(|_| usize::try_from(name.stream) == Ok(self.stream));
+        let request = stream.and_then(|stream| stream.request(name.id));
+        if request.is_none() {
             self.drop_run();
             self.last = None;
-            return self.wrong(|counts| &mut counts.invented, || format!("{name:?} was never issued to this stream"));
-        };
+            self.wrong(|counts| &mut counts.invented, || format!("{name:?} was never issued to this stream"));
+        }
+        request
+    }
+
+    fn frame(&mut self, name: Name, frame: &[u8]) {
+        let Some(request) = self.request(name) else { return };
         self.name_run(name.id, request);
         self.payload.clear();
         write(self.claims.seed(), name, name.id == request.first, &mut self.payload);
         if self.payload == frame {
             self.mark(name.id, request);
         } else {
-            self.wrong(|counts| &mut counts.torn, || format!("record {} has other bytes than were sent", name.id));
+            self.wrong(|counts| &mut counts.torn, || other_bytes(name));
         }
         self.last = Some(name.id);
     }
@@ -113,11 +182,13 @@ impl Reader<'_> {
     fn mark(&mut self, id: u64, request: Request) {
         let behind_later = self.last.is_some_and(|last| last >= id && last < request.end);
         let in_order = !behind_later && self.newest_claim < request.answered;
-        if !in_order {
+        if !in_order && self.held.is_ordered() {
             self.wrong(|counts| &mut counts.misordered, || format!("record {id} stands behind a later one"));
         }
         self.newest_claim = self.newest_claim.max(request.claimed);
+        let is_letter = !self.held.is_ordered();
         let Some(stream) = self.claims.stream_mut(self.stream) else { return };
+        stream.counts.letters += u64::from(is_letter);
         if stream.found(id) {
             self.wrong(|counts| &mut counts.duplicated, || format!("record {id} is there again"));
         } else if stream.is_refused(id) {
@@ -149,6 +220,10 @@ impl Reader<'_> {
         let name = stream.name.clone();
         self.claims.example(|| format!("{name}: {}: {}", self.place, what()));
     }
+}
+
+fn other_bytes(name: Name) -> String {
+    format!("record {} has other bytes than were sent", name.id)
 }
 
 fn looks_like(shape: Shape, byte: Option<u8>) -> bool {

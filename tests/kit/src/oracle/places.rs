@@ -9,6 +9,7 @@ use anyhow::{Context, bail, ensure};
 use jiff::Timestamp;
 
 use super::PlacePlan;
+use super::table::Table;
 use crate::client::{Answer, Connection};
 use crate::signature::{Signer, Unsigned, amz_date, sha256_hex};
 
@@ -28,6 +29,7 @@ pub(super) struct Listed {
 pub(super) enum Place {
     Folder(PathBuf),
     S3(Box<Bucket>),
+    Table(Table),
 }
 
 impl Place {
@@ -35,6 +37,7 @@ impl Place {
         Ok(match plan {
             PlacePlan::Folder(path) => Self::Folder(path.clone()),
             PlacePlan::S3 { endpoint, bucket, prefix } => Self::S3(Box::new(Bucket::open(endpoint, bucket, prefix)?)),
+            PlacePlan::Table(table) => Self::Table(Table::open(table)?),
         })
     }
 
@@ -47,6 +50,7 @@ impl Place {
                 Ok((found, others))
             }
             Self::S3(bucket) => Ok((bucket.list()?, 0)),
+            Self::Table(table) => Ok((table.list()?, 0)),
         }
     }
 
@@ -55,6 +59,7 @@ impl Place {
         match self {
             Self::Folder(root) => fs::read(root.join(key)).with_context(|| format!("read {key}")),
             Self::S3(bucket) => bucket.read(key),
+            Self::Table(table) => table.read(key),
         }
     }
 
@@ -63,6 +68,7 @@ impl Place {
         match self {
             Self::Folder(root) => root.display().to_string(),
             Self::S3(bucket) => format!("s3://{}/{}", bucket.name, bucket.prefix),
+            Self::Table(table) => table.name().to_owned(),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
 
-use super::{Arrivals, Claims, Counts, Delimiter, PlacePlan, Plan, StreamPlan, Verdict};
+use super::{Arrivals, Claims, Counts, Delimiter, PlacePlan, Plan, Records, StreamPlan, Verdict};
+use crate::document::{self, Fate, fate};
 use crate::frame::{Name, Shape, shape, write};
 
 const SEED: u64 = 42;
@@ -21,7 +22,25 @@ impl Run {
     fn new(delimiter: Delimiter) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let places = vec![PlacePlan::Folder(folder.path().to_owned())];
-        let plan = Plan { seed: SEED, streams: vec![StreamPlan { name: "s".to_owned(), delimiter, places }] };
+        let (name, records, letters) = ("s".to_owned(), Records::Frames, None);
+        let stream = StreamPlan { name, records, delimiter, places, letters };
+        Self::of(folder, stream)
+    }
+
+    /// A stream of documents whose destination refuses some: what it takes arrives below `s`, what it refuses below
+    /// `letters`.
+    fn of_documents() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let below = |name| PlacePlan::Folder(folder.path().join(name));
+        let (name, records, delimiter) = ("s".to_owned(), Records::Documents, Delimiter::Newline);
+        let (places, letters) = (vec![below("s")], Some(below("letters")));
+        let stream = StreamPlan { name, records, delimiter, places, letters };
+        Self::of(folder, stream)
+    }
+
+    fn of(folder: tempfile::TempDir, stream: StreamPlan) -> Self {
+        let delimiter = stream.delimiter;
+        let plan = Plan { seed: SEED, streams: vec![stream] };
         Self { claims: Mutex::new(Claims::new(&plan)), arrivals: Arrivals::new(&plan).unwrap(), folder, delimiter }
     }
 
@@ -52,6 +71,21 @@ impl Run {
         bytes
     }
 
+    /// Stores these documents as rows of a transaction.
+    fn store_rows(&self, key: &str, ids: impl IntoIterator<Item = u64>) {
+        let rows = ids.into_iter().flat_map(|id| [document(id), b"\n".to_vec()].concat());
+        self.store(&format!("s/{key}"), &rows.collect::<Vec<u8>>());
+    }
+
+    /// Stores these documents as dead letters.
+    fn store_letters(&self, key: &str, ids: impl IntoIterator<Item = u64>) {
+        let lines = ids.into_iter().map(|id| {
+            let data = base64_simd::STANDARD.encode_to_string(document(id));
+            format!("{{\"attemptsMade\":1,\"rawData\":\"{data}\"}}\n")
+        });
+        self.store(&format!("letters/{key}"), lines.collect::<String>().as_bytes());
+    }
+
     fn store(&self, key: &str, bytes: &[u8]) {
         let path = self.folder.path().join(key);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -79,6 +113,17 @@ impl Run {
         assert!(verdict.ok, "{verdict:#?}");
         verdict.total
     }
+}
+
+fn document(id: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    document::write(SEED, Name { stream: 0, id }, &mut out);
+    out
+}
+
+/// Those of the first thousand documents that are taken, and the others.
+fn taken_and_refused() -> (Vec<u64>, Vec<u64>) {
+    (0..1_000).partition(|id| fate(SEED, Name { stream: 0, id: *id }) == Fate::Taken)
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -296,4 +341,80 @@ fn at_an_earlier_moment_only_what_was_answered_by_then_is_owed() {
     let total = claims.lock().unwrap().verdict().total;
     assert_eq!((total.obliged, total.indeterminate, total.invented), (10, 10, 0), "{total:?}");
     assert!(total.lost > 0 && total.lost <= 10, "the early ones are not there: {total:?}");
+}
+
+#[test]
+fn documents_are_right_where_their_destination_puts_them() {
+    let mut run = Run::of_documents();
+    run.put(1_000);
+    let (taken, mut refused) = taken_and_refused();
+    run.store_rows("1", taken[..300].iter().copied());
+    run.store_rows("2", taken[300..].iter().copied());
+    refused.reverse();
+    run.store_letters("1", refused.iter().copied());
+    let counts = run.right();
+    assert_eq!((counts.arrived, counts.letters), (1_000, refused.len() as u64));
+}
+
+#[test]
+fn a_document_that_is_missing_is_lost_be_it_taken_or_refused() {
+    let (taken, refused) = taken_and_refused();
+    for missing in [taken[7], refused[1]] {
+        let mut run = Run::of_documents();
+        run.put(1_000);
+        run.store_rows("1", taken.iter().copied().filter(|id| *id != missing));
+        run.store_letters("1", refused.iter().copied().filter(|id| *id != missing));
+        assert_eq!(run.wrong(|counts| counts.lost), 1, "{missing}");
+    }
+}
+
+#[test]
+fn a_dead_letter_that_is_there_twice_is_duplicated() {
+    let (taken, refused) = taken_and_refused();
+    let mut run = Run::of_documents();
+    run.put(1_000);
+    run.store_rows("1", taken.iter().copied());
+    run.store_letters("1", refused.iter().copied());
+    run.store_letters("2", [refused[0]]);
+    assert_eq!(run.wrong(|counts| counts.duplicated), 1);
+}
+
+#[test]
+fn a_document_on_the_wrong_side_is_misplaced() {
+    let (taken, refused) = taken_and_refused();
+    for (row, letter) in [(refused[0], None), (taken[0], Some(taken[1]))] {
+        let mut run = Run::of_documents();
+        run.put(1_000);
+        run.store_rows("1", taken.iter().copied().filter(|id| ![row].contains(id) && Some(*id) != letter));
+        run.store_rows("2", [row]);
+        run.store_letters("1", refused.iter().copied().filter(|id| *id != row).chain(letter));
+        assert_eq!(run.wrong(|counts| counts.misplaced), 1);
+    }
+}
+
+#[test]
+fn a_row_with_other_bytes_is_torn_and_one_that_is_no_document_too() {
+    let mut run = Run::of_documents();
+    run.put(1_000);
+    let (taken, refused) = taken_and_refused();
+    run.store_rows("1", taken[1..].iter().copied());
+    run.store_letters("1", refused);
+    let mut spoiled = document(taken[0]);
+    let body = spoiled.len() - 3;
+    spoiled[body] ^= 1;
+    run.store("s/2", &[&spoiled[..], b"\n", b"who knows\n"].concat());
+    let total = run.verdict().total;
+    assert_eq!((total.torn, total.lost), (2, 1), "{total:?}");
+}
+
+#[test]
+fn rows_of_a_transaction_have_an_order_and_dead_letters_have_none() {
+    let mut run = Run::of_documents();
+    run.put(1_000);
+    let (mut taken, mut refused) = taken_and_refused();
+    taken.swap(3, 4);
+    refused.swap(0, 1);
+    run.store_rows("1", taken);
+    run.store_letters("1", refused);
+    assert_eq!(run.wrong(|counts| counts.misordered), 1);
 }
