@@ -44,6 +44,15 @@ impl Fed {
         stdin.write_all(format!("{line}\n").as_bytes()).with_context(|| format!("write to {}", self.name))
     }
 
+    /// Has it follow an order.
+    fn obey(&mut self, order: &str) -> Result<()> {
+        self.say(order)?;
+        match self.line()?.as_str() {
+            "ok" => Ok(()),
+            other => bail!("{} does not follow {order:?}: {other:?}", self.name),
+        }
+    }
+
     /// Lets it end and gives back what it printed.
     fn finish(mut self) -> Result<String> {
         drop(self.child.stdin.take());
@@ -164,11 +173,7 @@ impl Proxy {
     /// # Errors
     /// When it does not know the order, or is gone.
     pub(crate) fn order(&mut self, order: &str) -> Result<()> {
-        self.process.say(order)?;
-        match self.process.line()?.as_str() {
-            "ok" => Ok(()),
-            other => bail!("the proxy does not follow {order:?}: {other:?}"),
-        }
+        self.process.obey(order)
     }
 
     /// Where it listens, as a URL.
@@ -239,4 +244,62 @@ fn load(programs: &Path, endpoint: &str) -> Command {
     let mut command = Command::new(programs.join("hydrant-load"));
     command.args(["--endpoint", endpoint, "--access-key-id", ACCESS_KEY_ID]).env("HYDRANT_SECRET", SECRET);
     command
+}
+
+/// What a receiver has seen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// How many requests came.
+    pub(crate) requests: u64,
+    /// How many different ids were taken.
+    pub(crate) ids: u64,
+    /// How many requests broke a rule of the protocol.
+    pub(crate) violations: u64,
+}
+
+/// A strict receiver of the HTTP endpoint protocol, which misbehaves when it is told to.
+pub(crate) struct Receiver {
+    process: Fed,
+    address: String,
+}
+
+impl Receiver {
+    /// Starts one that takes everything and keeps the records of each request below `folder`.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(crate) fn start(programs: &Path, folder: &Path) -> Result<Self> {
+        let mut command = Command::new(programs.join("hydrant-receiver"));
+        command.arg("--folder").arg(folder);
+        let mut process = Fed::spawn("receiver", command)?;
+        let address = process.line()?;
+        Ok(Self { process, address })
+    }
+
+    /// Chooses what happens to requests from now on.
+    ///
+    /// # Errors
+    /// When it does not know the order, or is gone.
+    pub(crate) fn order(&mut self, order: &str) -> Result<()> {
+        self.process.obey(order)
+    }
+
+    /// What it has seen so far.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub(crate) fn seen(&mut self) -> Result<Seen> {
+        self.process.say("count")?;
+        let line = self.process.line()?;
+        let numbers: Vec<u64> = line.split(' ').filter_map(|number| number.parse().ok()).collect();
+        match numbers.as_slice() {
+            &[requests, ids, violations] => Ok(Seen { requests, ids, violations }),
+            _ => bail!("the receiver has counted {line:?}"),
+        }
+    }
+
+    /// Where it listens, as a URL.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
 }

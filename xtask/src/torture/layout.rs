@@ -3,6 +3,7 @@
 //! In: where the streams are to deliver to. Out: YAML, a plan, and a handle on what can be made to fail and healed again.
 //! Each kind of destination has a file of its own, with a table of its streams.
 
+mod http;
 mod postgres;
 mod proxies;
 mod stores;
@@ -34,6 +35,14 @@ pub(crate) trait Misfits {
 
     /// Every destination that can be healed is.
     fn heal(&mut self) -> Result<()>;
+
+    /// What they noted, for the result.
+    ///
+    /// # Errors
+    /// When they noted anything that is wrong.
+    fn report(&mut self) -> Result<Value> {
+        Ok(Value::Null)
+    }
 }
 
 /// What each layout needs to know of its run.
@@ -51,6 +60,11 @@ impl Layout {
     /// Each kind of stream for each store.
     pub(crate) fn of_stores(ground: Ground<'_>, stores: &[Store], addresses: &Addresses) -> Result<Self> {
         stores::layout(ground, stores, addresses)
+    }
+
+    /// Streams of requests to receivers that are started for them.
+    pub(crate) fn of_requests(ground: Ground<'_>) -> Result<Self> {
+        http::layout(ground)
     }
 
     /// Streams into tables of this PostgreSQL.

@@ -106,6 +106,8 @@ pub(crate) enum Sink {
     Objects,
     /// Tables of PostgreSQL.
     Postgres,
+    /// Receivers of HTTP requests.
+    Http,
 }
 
 impl Sink {
@@ -114,6 +116,7 @@ impl Sink {
         match self {
             Self::Objects => "objects",
             Self::Postgres => "postgres",
+            Self::Http => "http",
         }
     }
 
@@ -123,6 +126,7 @@ impl Sink {
         match self {
             Self::Objects => 0,
             Self::Postgres => 40,
+            Self::Http => 20,
         }
     }
 
@@ -130,7 +134,7 @@ impl Sink {
     fn services(self, stores: &[Store]) -> &'static [&'static str] {
         match self {
             Self::Objects if stores.contains(&Store::Minio) => &["minio"],
-            Self::Objects => &[],
+            Self::Objects | Self::Http => &[],
             Self::Postgres => &["postgres"],
         }
     }
@@ -233,6 +237,7 @@ impl<'a> Run<'a> {
         let layout = match orders.sink {
             Sink::Objects => Layout::of_stores(ground, orders.stores, addresses)?,
             Sink::Postgres => Layout::of_tables(ground, fleet)?,
+            Sink::Http => Layout::of_requests(ground)?,
         };
         let plan = scratch.join("plan.json");
         fs::write(&plan, layout.plan.to_string()).context("write the plan")?;
@@ -393,6 +398,7 @@ impl<'a> Run<'a> {
         self.node.stop()?;
         self.node.verify()?;
         self.oracle.poll()?;
+        self.result["destinations"] = self.misfits.report()?;
         self.verdict()
     }
 

@@ -98,12 +98,16 @@ impl Reader<'_> {
         if self.payload != document {
             return self.wrong(|counts| &mut counts.torn, || other_bytes(name));
         }
-        let (id, fate) = (name.id, fate(self.claims.seed(), name));
+        self.check_side(name.id, fate(self.claims.seed(), name));
+        self.mark(name.id, request);
+        self.last = Some(name.id);
+    }
+
+    /// Whether a record lies with those that its destination takes, or with those that it refuses, as it should.
+    fn check_side(&mut self, id: u64, fate: Fate) {
         if !self.held.may_hold(fate) {
             self.wrong(|counts| &mut counts.misplaced, || format!("record {id} is to lie elsewhere: {fate:?}"));
         }
-        self.mark(id, request);
-        self.last = Some(name.id);
     }
 
     /// The request of a record, if it was issued to this stream.
@@ -124,6 +128,7 @@ impl Reader<'_> {
         self.payload.clear();
         write(self.claims.seed(), name, name.id == request.first, &mut self.payload);
         if self.payload == frame {
+            self.check_side(name.id, Fate::Taken);
             self.mark(name.id, request);
         } else {
             self.wrong(|counts| &mut counts.torn, || other_bytes(name));
