@@ -123,7 +123,7 @@ async fn serve(spec: &Spec, secrets: &dyn Secrets) -> Result<DataDir, Failure> {
     let api = api(server, &node, &edges);
     let stop = CancellationToken::new();
     info!(address = %doors.address, streams = spec.streams.len(), "ready");
-    let redrives = Redrives::new(spec, secrets, &node, &stop);
+    let redrives = Redrives::new(spec, secrets, &node, &*edges.clock, &stop);
     let told = until_told(signals, control, redrives, &node, &stop);
     let mut waiting = tokio::join!(doors.serve(api, &stop, server.grace), told).1;
     let mut outcome = Reply::Done;

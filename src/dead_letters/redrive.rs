@@ -27,7 +27,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hydrant_core::{BatchId, Fault, Object, ObjectSink, Verdict};
+use hydrant_core::{BatchId, Fault, Object, ObjectSink, Timestamp, Verdict};
 use hydrant_storage::log::{AppendError, Payloads};
 use hydrant_storage::ordinals::Ordinals;
 use hydrant_storage::redriven::Origin;
@@ -82,9 +82,12 @@ pub struct Tally {
     pub earlier: u64,
     /// Records that were left, as the destination may have them.
     pub perhaps_stored: u64,
-    /// Whole objects that were left, as they were meant for another store than the stream has now.
+    /// Whole objects that were left, as they were meant for another place than the stream would give them now.
     pub elsewhere: u64,
-    /// Lines and objects that are no dead letters.
+    /// Whole objects that their store refused again.
+    #[serde(default)]
+    pub refused: u64,
+    /// Lines and objects that are no dead letters, or are damaged.
     pub broken: u64,
     /// What it waits for just now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,6 +144,8 @@ pub struct Redrive {
     pub primary: Option<Arc<dyn ObjectSink>>,
     /// What is to be put back.
     pub order: Order,
+    /// When it was asked for. What it puts back and what is refused again is not its business.
+    pub begun: Timestamp,
     /// Told how far it is.
     pub progress: watch::Sender<Tally>,
     /// Says when to stop.
@@ -219,8 +224,11 @@ impl Job<'_> {
         if self.redrive.stop.is_cancelled() {
             return Err(RedriveError::Stopped);
         }
-        let unread = |error| RedriveError::Unread { key: Some(found.key.clone()), error };
-        match self.redrive.shelf.open(found).await.map_err(unread)? {
+        let content = match self.redrive.shelf.open(found).await {
+            Ok(content) => content,
+            Err(error) => return self.unread(found, error),
+        };
+        match content {
             Content::Letters(letters) => self.letters(found, letters).await,
             Content::Whole(whole) if self.redrive.order.choice.takes_whole(found.named.oldest_arrival) => {
                 self.whole(found, whole).await
@@ -238,12 +246,18 @@ impl Job<'_> {
         let known = self.redrive.stream.redriven().of(object);
         let mut part = Part::default();
         while self.left > 0 {
-            let next = letters.next().await;
-            let next = next.map_err(|error| RedriveError::Unread { key: Some(found.key.clone()), error })?;
+            let next = match letters.next().await {
+                Ok(next) => next,
+                Err(error) => {
+                    self.unread(found, error)?;
+                    break;
+                }
+            };
             match next {
                 None => break,
                 Some((_, None)) => self.tally.broken += 1,
                 Some((_, Some(letter))) if !order.choice.takes(&letter) => {}
+                Some((_, Some(letter))) if letter.arrival_timestamp >= self.redrive.begun.as_millis() => {}
                 Some((ordinal, _)) if known.contains(ordinal) => self.tally.earlier += 1,
                 Some((_, Some(letter))) if letter.outcome_unknown && !order.even_if_stored => {
                     self.tally.perhaps_stored += 1;
@@ -258,6 +272,16 @@ impl Job<'_> {
             }
         }
         self.append(object, part).await
+    }
+
+    /// An object that cannot be read, or not to its end. Others behind it may be.
+    fn unread(&mut self, found: &Found, error: ReadError) -> Result<(), RedriveError> {
+        if !error.is_of_object() {
+            return Err(RedriveError::Unread { key: Some(found.key.clone()), error });
+        }
+        tracing::warn!(object = found.key, %error, "an object of dead letters cannot be read; the others are");
+        self.tally.broken += 1;
+        Ok(())
     }
 
     /// Puts records back, all or none, and waits as long as the log has no room.
@@ -290,7 +314,8 @@ impl Job<'_> {
             self.tally.earlier += 1;
             return Ok(());
         }
-        let is_meant = |sink: &&Arc<dyn ObjectSink>| sink.destination() == whole.intended.store;
+        let is_its_place = self.redrive.shelf.is_meant_for(found, &whole.intended);
+        let is_meant = |sink: &&Arc<dyn ObjectSink>| is_its_place && sink.destination() == whole.intended.store;
         let Some(primary) = self.redrive.primary.as_ref().filter(is_meant).cloned() else {
             self.tally.elsewhere += 1;
             return Ok(());
@@ -298,7 +323,10 @@ impl Job<'_> {
         self.left -= 1;
         if !self.redrive.order.dry_run {
             self.check_room(object)?;
-            self.place(found, whole, &*primary).await?;
+            if !self.place(found, whole, &*primary).await? {
+                self.tally.refused += 1;
+                return Ok(());
+            }
             self.placed.push((object, Ordinals::all(1)));
             if self.placed.len() >= PLACED_MAX {
                 self.save().await?;
@@ -308,7 +336,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    async fn place(&mut self, found: &Found, whole: Whole, primary: &dyn ObjectSink) -> Result<(), RedriveError> {
+    /// Places an object where it was meant to go; `false` when its store refuses it.
+    async fn place(&mut self, found: &Found, whole: Whole, primary: &dyn ObjectSink) -> Result<bool, RedriveError> {
         let Whole { intended, stored } = whole;
         let object = Object {
             batch: found.named.batch,
@@ -321,12 +350,16 @@ impl Job<'_> {
         let mut attempt = 1;
         loop {
             match primary.place(&object).await {
-                Verdict::Delivered => return Ok(()),
+                Verdict::Delivered => return Ok(true),
+                Verdict::Refused(fault) | Verdict::Discarded(fault) => {
+                    tracing::warn!(object = found.key, error = %fault, "a whole object is refused again; it stays");
+                    return Ok(false);
+                }
                 Verdict::Retry(_) if attempt < ATTEMPTS => {
                     attempt += 1;
                     self.wait("the store that an object was meant for").await?;
                 }
-                Verdict::Retry(fault) | Verdict::Refused(fault) | Verdict::Discarded(fault) => {
+                Verdict::Retry(fault) => {
                     return Err(RedriveError::NotPlaced { key: found.key.clone(), fault });
                 }
             }

@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use hydrant_core::source::{Listed, Stored};
-use hydrant_core::{ByteSize, Fault, ObjectSource};
+use hydrant_core::{ByteSize, Fault, FaultCode, ObjectSource};
 
 use crate::config::spec::{SinkSpec, StreamSpec};
 use crate::encode::decode::{Caps, DecodeError, Decoder, parts_of};
 use crate::encode::intended::Intended;
 use crate::encode::letter::Letter;
-use crate::encode::name::{ErrorPrefix, ErrorType, Named};
+use crate::encode::name::{ErrorPrefix, ErrorType, Named, Prefix};
+use crate::stream::letters::LETTERS_MAX;
 
 /// Names asked of the store at a time. Source: S3 gives no more.
 const PAGE: usize = 1000;
@@ -31,6 +32,8 @@ pub struct Shelf {
     source: Arc<dyn ObjectSource>,
     stream: String,
     error_prefix: ErrorPrefix,
+    /// Of the stream's data objects, if it writes objects.
+    prefix: Option<Prefix>,
     kinds: Vec<ErrorType>,
 }
 
@@ -86,6 +89,9 @@ pub enum ReadError {
     /// The object is not what was written.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// More lines than Hydrant puts into an object.
+    #[error("there are more than {LETTERS_MAX} lines")]
+    TooManyLines,
     /// A line that nobody wrote.
     #[error("line {line} is longer than {}", ByteSize::bytes(LINE_BYTES_MAX as u64))]
     LineTooLong {
@@ -94,18 +100,29 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// Whether it lies in this one object, so that others may well be read: it is not what was written, or it is gone.
+    pub fn is_of_object(&self) -> bool {
+        match self {
+            Self::Store(fault) => fault.code == FaultCode::NotFound,
+            Self::Decode(error) => !matches!(error, DecodeError::Unreadable(_)),
+            Self::TooManyLines | Self::LineTooLong { .. } => true,
+        }
+    }
+}
+
 impl Shelf {
     /// The dead letters of this stream, read from its dead-letter store.
     pub fn new(spec: &StreamSpec, source: Arc<dyn ObjectSource>) -> Self {
-        let of_sink = match &spec.sink {
-            SinkSpec::Objects(_) => None,
-            SinkSpec::Pieces(pieces) => Some(pieces.error_type),
+        let (prefix, of_sink) = match &spec.sink {
+            SinkSpec::Objects(objects) => (Some(objects.prefix.clone()), None),
+            SinkSpec::Pieces(pieces) => (None, Some(pieces.error_type)),
         };
         let mut kinds: Vec<ErrorType> =
             [ErrorType::DeliveryFailed, ErrorType::ProcessingFailed].into_iter().chain(of_sink).collect();
         kinds.sort_by_key(|kind| kind.as_str());
         kinds.dedup_by_key(|kind| kind.as_str());
-        Self { source, stream: spec.name.clone(), error_prefix: spec.dead_letter.error_prefix.clone(), kinds }
+        Self { source, stream: spec.name.clone(), error_prefix: spec.dead_letter.error_prefix.clone(), prefix, kinds }
     }
 
     /// All of its objects, a page of names in memory.
@@ -124,6 +141,13 @@ impl Shelf {
         }
         let mut letters = Letters::open(&stored).await?;
         Ok(if letters.begin_with_one().await? { Content::Letters(letters) } else { Content::Unknown })
+    }
+
+    /// Whether the stream itself would give a whole object the place that it says it was meant for. Whoever may write to the
+    /// dead-letter store could ask for any other, and would get it written with our keys.
+    pub fn is_meant_for(&self, found: &Found, intended: &Intended) -> bool {
+        let named = self.prefix.as_ref().and_then(|prefix| prefix.read(&self.stream, &intended.key));
+        named == Some(found.named)
     }
 
     fn found(&self, kind: ErrorType, Listed { key, len }: Listed) -> Option<Found> {
@@ -186,6 +210,9 @@ impl Letters {
     pub async fn next(&mut self) -> Result<Option<Line>, ReadError> {
         let Some(line) = self.line().await? else { return Ok(None) };
         let number = self.next;
+        if u64::from(number) >= LETTERS_MAX {
+            return Err(ReadError::TooManyLines);
+        }
         self.next = self.next.saturating_add(1);
         Ok(Some((number, Letter::read(&line))))
     }

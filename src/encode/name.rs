@@ -103,6 +103,12 @@ impl Prefix {
         self.evaluate(moment) + &suffix(parts, moment)
     }
 
+    /// What a key says, if it is one of a data object of this stream. As with [`ErrorPrefix::read`], not where fractions of
+    /// a second are printed.
+    pub fn read(&self, stream: &str, key: &str) -> Option<Named> {
+        read(stream, key, |parts| self.key(parts))
+    }
+
     fn evaluate(&self, moment: Moment) -> String {
         let evaluated = self.0.print(moment, "");
         if self.0.has_expressions() { evaluated } else { evaluated + &moment.format(DATE_PATH) }
@@ -168,9 +174,7 @@ impl ErrorPrefix {
     /// What a key says, if it is one of this kind of dead letters of this stream. A prefix that prints fractions of a
     /// second makes keys that cannot be read back: names hold whole seconds.
     pub fn read(&self, error_type: ErrorType, stream: &str, key: &str) -> Option<Named> {
-        // A stream may be called as the end of another, or as what stands before it: only the whole key tells.
-        let mut starts = key.match_indices(stream).filter_map(|(at, _)| read_suffix(stream, key.get(at..)?));
-        starts.find_map(|(parts, named)| (self.key(error_type, &parts) == key).then_some(named))
+        read(stream, key, |parts| self.key(error_type, parts))
     }
 
     fn evaluate(&self, error_type: ErrorType, moment: Moment) -> String {
@@ -199,12 +203,26 @@ const NAME_TIME_BYTES: usize = 19;
 /// Length of a batch id as it is written.
 const BATCH_BYTES: usize = 36;
 
+/// What a key says, if it is what `name` makes of the same parts.
+fn read(stream: &str, key: &str, name: impl Fn(&NameParts<'_>) -> String) -> Option<Named> {
+    // A stream may be called as the end of another, or as what stands before it: only the whole key tells.
+    let mut starts = key.match_indices(stream).filter_map(|(at, _)| read_suffix(stream, key.get(at..)?));
+    starts.find_map(|(parts, named)| (name(&parts) == key).then_some(named))
+}
+
+/// Whether an object that Hydrant wrote can have a name that ends so. Others may write to a store, and their names reach
+/// people's terminals.
+fn is_extension(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
+    text.is_empty() || text.starts_with('.') && text.len() <= EXTENSION_LENGTH_MAX && text.bytes().all(is_plain)
+}
+
 /// Reads what [`suffix`] wrote.
 fn read_suffix<'a>(stream: &'a str, text: &'a str) -> Option<(NameParts<'a>, Named)> {
     let (version, rest) = text.strip_prefix(stream)?.strip_prefix('-')?.split_once('-')?;
     let (moment, rest) = rest.split_at_checked(NAME_TIME_BYTES)?;
     let (batch, extension) = rest.strip_prefix('-')?.split_at_checked(BATCH_BYTES)?;
-    let oldest_arrival = Moment::parse(NAME_TIME, moment)?;
+    let oldest_arrival = Moment::parse(NAME_TIME, moment).filter(|_| is_extension(extension))?;
     let (version, batch) = (version.parse().ok()?, batch.parse().ok()?);
     Some((NameParts { stream, version, oldest_arrival, batch, extension }, Named { oldest_arrival, batch }))
 }

@@ -83,27 +83,21 @@ fn worse(one: Fault, other: Fault) -> Fault {
     Fault { retry_after, ..worse }
 }
 
-/// What the ledger keeps of pieces that were refused; those with the same reason together.
+/// What the ledger keeps of pieces that were refused after these tries; those with the same reason together.
 pub fn refusals(
     refused: impl IntoIterator<Item = (u32, Fault)>,
     stage: Stage,
-    attempts: u32,
+    tries: Tries,
     at: Timestamp,
 ) -> Vec<Refused> {
+    let Tries { failed: attempts, outcome_unknown, .. } = tries;
     let mut by_reason: BTreeMap<(FaultCode, String), Ordinals> = BTreeMap::new();
     for (ordinal, Fault { code, message, .. }) in refused {
         by_reason.entry((code, message)).or_default().insert(ordinal);
     }
     let refused = by_reason.into_iter().map(|((code, message), ordinals)| Refused {
         ordinals,
-        why: Refusal {
-            stage,
-            code: code.to_string(),
-            message: shortened(message),
-            attempts,
-            at,
-            outcome_unknown: false,
-        },
+        why: Refusal { stage, code: code.to_string(), message: shortened(message), attempts, at, outcome_unknown },
     });
     refused.collect()
 }
@@ -177,8 +171,10 @@ mod tests {
         let long = "ä".repeat(MESSAGE_BYTES_MAX);
         let refused = [(1, "a".to_owned()), (2, long), (3, "a".to_owned())];
         let refused = refused.map(|(ordinal, message)| (ordinal, Fault::new(FaultCode::Invalid, message)));
-        let kept = refusals(refused, Stage::Deliver, 1, Timestamp::default());
+        let tries = Tries { failed: 2, outcome_unknown: true, ..Tries::default() };
+        let kept = refusals(refused, Stage::Deliver, tries, Timestamp::default());
         assert_eq!(kept.iter().map(|kept| kept.ordinals.clone()).collect::<Vec<_>>(), [set(&[1, 3]), set(&[2])]);
         assert_eq!(kept[1].why.message.len(), MESSAGE_BYTES_MAX);
+        assert_eq!((kept[0].why.attempts, kept[0].why.outcome_unknown), (2, true));
     }
 }

@@ -161,8 +161,11 @@ impl Told<'_> {
     }
 
     async fn object(&mut self, store: &Shelf, found: &Found) -> Result<(), Stop> {
-        let unread = |error| Stop::Unread(Some(found.key.clone()), error);
-        match store.open(found).await.map_err(unread)? {
+        let content = match store.open(found).await {
+            Ok(content) => content,
+            Err(error) => return self.unread(found, error),
+        };
+        match content {
             Content::Letters(letters) => self.letters(found, letters).await,
             Content::Whole(whole) if self.choice.takes_whole(found.named.oldest_arrival) => {
                 self.row()?;
@@ -176,7 +179,10 @@ impl Told<'_> {
     async fn letters(&mut self, found: &Found, mut letters: Letters) -> Result<(), Stop> {
         let mut is_first = true;
         while self.left > 0 {
-            let line = letters.next().await.map_err(|error| Stop::Unread(Some(found.key.clone()), error))?;
+            let line = match letters.next().await {
+                Ok(line) => line,
+                Err(error) => return self.unread(found, error),
+            };
             match line {
                 None => break,
                 Some((line, None)) => self.broken(found, Some(u64::from(line) + 1))?,
@@ -262,6 +268,15 @@ impl Told<'_> {
             "object": found.key, "stage": OBJECT, "arrived_at": arrived_at, "bytes": bytes,
             "intended_store": store, "intended_key": key,
         }))?)
+    }
+
+    /// An object that cannot be read, or not to its end. Others behind it may be.
+    fn unread(&mut self, found: &Found, error: ReadError) -> Result<(), Stop> {
+        if !error.is_of_object() {
+            return Err(Stop::Unread(Some(found.key.clone()), error));
+        }
+        self.out.note(format_args!("{}: {error}\n", found.key));
+        self.broken(found, None)
     }
 
     fn broken(&mut self, found: &Found, line: Option<u64>) -> Result<(), Stop> {

@@ -107,7 +107,7 @@ fn summary(tally: &Tally) -> String {
 
 /// What was left, and why.
 fn remarks(tally: &Tally) -> Vec<String> {
-    let &Tally { earlier, perhaps_stored, elsewhere, broken, .. } = tally;
+    let &Tally { earlier, perhaps_stored, elsewhere, refused, broken, .. } = tally;
     let remark = |count: u64, text: String| (count > 0).then_some(text);
     [
         remark(earlier, format!("{} put back earlier", counted(earlier, "dead letter"))),
@@ -120,9 +120,10 @@ fn remarks(tally: &Tally) -> Vec<String> {
         ),
         remark(
             elsewhere,
-            format!("{} left: meant for another store than the stream has now", counted(elsewhere, "whole object")),
+            format!("{} left: meant for another place than the stream has now", counted(elsewhere, "whole object")),
         ),
-        remark(broken, format!("{} left: no dead letters", counted(broken, "line"))),
+        remark(refused, format!("{} left: refused by the store again", counted(refused, "whole object"))),
+        remark(broken, format!("{} left: no dead letters, or damaged", counted(broken, "place"))),
     ]
     .into_iter()
     .flatten()

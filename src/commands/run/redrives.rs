@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use hydrant_core::Clock;
 use hydrant_core::secret::Secrets;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -21,14 +22,21 @@ pub(super) struct Redrives<'a> {
     spec: &'a Spec,
     secrets: &'a dyn Secrets,
     node: &'a Node,
+    clock: &'a dyn Clock,
     stop: &'a CancellationToken,
     attended: JoinSet<()>,
 }
 
 impl<'a> Redrives<'a> {
     /// None yet. They end with `stop`.
-    pub(super) fn new(spec: &'a Spec, secrets: &'a dyn Secrets, node: &'a Node, stop: &'a CancellationToken) -> Self {
-        Self { spec, secrets, node, stop, attended: JoinSet::new() }
+    pub(super) fn new(
+        spec: &'a Spec,
+        secrets: &'a dyn Secrets,
+        node: &'a Node,
+        clock: &'a dyn Clock,
+        stop: &'a CancellationToken,
+    ) -> Self {
+        Self { spec, secrets, node, clock, stop, attended: JoinSet::new() }
     }
 
     /// Begins one, and talks to its caller from now on.
@@ -60,7 +68,8 @@ impl<'a> Redrives<'a> {
             SinkSpec::Pieces(_) => None,
         };
         let (stream, stop) = (Arc::clone(live), self.stop.child_token());
-        Ok(Redrive { stream, shelf: Shelf::new(spec, source), primary, order, progress, stop })
+        let begun = self.clock.now();
+        Ok(Redrive { stream, shelf: Shelf::new(spec, source), primary, order, begun, progress, stop })
     }
 }
 

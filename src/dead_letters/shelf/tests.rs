@@ -142,3 +142,15 @@ async fn an_object_that_went_there_whole_tells_where_it_was_meant_to_go() {
     let Content::Whole(whole) = shelf.open(&found).await.unwrap() else { panic!("it is whole") };
     assert_eq!((whole.intended, whole.stored.metadata), (intended, vec![kept]));
 }
+
+#[tokio::test]
+async fn more_lines_than_an_object_of_ours_can_have_are_not_read() {
+    let body = line("x").repeat(usize::try_from(LETTERS_MAX).unwrap() + 1);
+    let shelf = Shelf::new(&spec(), store([(key("web", 1), body)]));
+    let found = shelf.walk().next().await.unwrap().unwrap();
+    let Content::Letters(mut letters) = shelf.open(&found).await.unwrap() else { panic!("they are letters") };
+    for _ in 0..LETTERS_MAX {
+        assert!(matches!(letters.next().await, Ok(Some((_, Some(_))))));
+    }
+    assert!(letters.next().await.unwrap_err().is_of_object());
+}

@@ -74,6 +74,24 @@ fn a_key_is_read_back_by_the_prefix_that_made_it_and_by_its_stream_alone() {
 }
 
 #[test]
+fn a_key_that_we_would_not_write_is_not_read() {
+    for extension in ["x", "/../x", ".gz\u{9b}1m", ".gz\n", ".\u{202e}zg", &format!(".{}", "x".repeat(128))] {
+        let key = ErrorPrefix::default().key(ErrorType::DeliveryFailed, &NameParts { extension, ..parts() });
+        assert_eq!(ErrorPrefix::default().read(ErrorType::DeliveryFailed, parts().stream, &key), None, "{extension:?}");
+    }
+}
+
+#[test]
+fn a_data_key_is_read_back_by_the_prefix_that_made_it_alone() {
+    let prefix = Prefix::parse("logs/!{timestamp:yyyy}/").unwrap();
+    let key = prefix.key(&parts());
+    let named = Named { oldest_arrival: MOMENT, batch: parts().batch };
+    assert_eq!(prefix.read(parts().stream, &key), Some(named));
+    assert_eq!(Prefix::default().read(parts().stream, &key), None);
+    assert_eq!(prefix.read("other", &key), None);
+}
+
+#[test]
 fn an_absent_prefix_is_the_empty_one() {
     assert_eq!(Prefix::default().key(&parts()), Prefix::parse("").unwrap().key(&parts()));
     let parsed = ErrorPrefix::parse("").unwrap();

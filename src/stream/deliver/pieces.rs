@@ -79,6 +79,7 @@ impl Deliver {
     /// The sink has answered, or was silent.
     pub(super) fn told(&mut self, batch: BatchId, Told { sent, report }: Told) -> Result<(), LaneError> {
         let (now, at) = (self.now(), self.parts.edges.clock.now());
+        let is_whole = matches!(report, Report::All(_));
         let heard = match report {
             Report::All(Verdict::Retry(fault)) if !crash::slips(Slip::SettleUnconfirmed) => Heard::nothing(fault),
             Report::All(Verdict::Retry(_)) => Heard { delivered: self.left(batch), ..Heard::default() },
@@ -98,7 +99,9 @@ impl Deliver {
         let Heard { delivered: mut done, refused, discarded, .. } = heard;
         let is_confirmed = !done.is_empty();
         done.add(&discarded.into_keys().collect());
-        let mut answers = Answers { done, refused: answers::refusals(refused, Stage::Deliver, attempts, at) };
+        // Who answers for each piece knows one that is stored already; who refuses a request as a whole may have taken it before.
+        let asked = Tries { failed: attempts, outcome_unknown: is_whole && tries.outcome_unknown, ..tries };
+        let mut answers = Answers { done, refused: answers::refusals(refused, Stage::Deliver, asked, at) };
         let next = match rest {
             Rest::Nothing => None,
             Rest::AtOnce => Some(Turn::Now),
@@ -122,9 +125,9 @@ impl Deliver {
     /// These pieces can never be sent; the others come with the next attempt.
     pub(super) fn unfit(&mut self, batch: BatchId, refused: BTreeMap<u32, Fault>) -> Result<(), LaneError> {
         self.primary.turns.ended(false);
-        let (at, attempts) = (self.parts.edges.clock.now(), self.owed.get(&batch).map_or(0, |owed| owed.tries.failed));
+        let (at, failed) = (self.parts.edges.clock.now(), self.owed.get(&batch).map_or(0, |owed| owed.tries.failed));
         let leaves_some = self.left(batch).len() > refused.len() as u64;
-        let refused = answers::refusals(refused, Stage::Encode, attempts, at);
+        let refused = answers::refusals(refused, Stage::Encode, Tries { failed, ..Tries::default() }, at);
         self.answer(batch, Answers { done: Ordinals::new(), refused }, leaves_some.then_some(Turn::Now))
     }
 

@@ -34,6 +34,7 @@ fn redrive(setup: &Setup, running: &Running, order: &Order) -> Redrive {
         shelf: Shelf::new(&setup.spec(), source),
         primary: setup.service.is_none().then(|| Arc::clone(&setup.primary) as _),
         order: order.clone(),
+        begun: Timestamp::from_millis(u64::MAX),
         progress: watch::Sender::new(Tally::default()),
         stop: CancellationToken::new(),
     }
@@ -102,6 +103,8 @@ async fn what_is_put_back_and_refused_again_is_another_dead_letter() {
     assert_eq!(put_back(&setup, &running, &all()).await.records, 10);
     running.drain().await;
     assert_eq!(setup.dead().len(), 20, "ten, each twice");
+    let own = Redrive { begun: Timestamp::default(), ..redrive(&setup, &running, &all()) };
+    assert_eq!(own.run().await.unwrap().records, 0, "what arrived since it began is not its business");
     is_mended.store(true, Ordering::SeqCst);
     let tally = put_back(&setup, &running, &all()).await;
     assert_eq!((tally.records, tally.earlier), (10, 10));
@@ -226,5 +229,47 @@ async fn an_object_that_went_there_whole_is_placed_where_it_was_meant_to_go_and_
     let running = setup.start(dir.path(), 2);
     let tally = put_back(&setup, &running, &all()).await;
     assert_eq!((tally.placed, tally.earlier, setup.primary.attempts()), (0, 3, attempts));
+    running.stop().await;
+}
+
+/// Goal: whoever may only write to the dead-letter store gets nothing written elsewhere with our keys, and hides no letter of
+/// others; an object that is refused again does not either.
+#[tokio::test(start_paused = true)]
+async fn strangers_objects_are_left_and_hide_nothing() {
+    let is_mended = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&is_mended);
+    let mut setup =
+        Setup::with(Store::new(move |_, _| if seen.load(Ordering::SeqCst) { Act::Store } else { Act::Refuse }));
+    setup.retry_for = RetryFor::AtMost(Duration::ZERO);
+    let dir = tempfile::tempdir().unwrap();
+    let running = setup.start(dir.path(), 1);
+    running.put(lines(0..10)).await;
+    running.drain().await;
+    let (key, honest) = setup.dead_letter.objects().pop_first().unwrap();
+    let batch = Shelf::new(&setup.spec(), Arc::clone(&setup.dead_letter) as _)
+        .walk()
+        .next()
+        .await
+        .unwrap()
+        .unwrap()
+        .named
+        .batch;
+    let strange = |number: u8| key.replace(&batch.to_string(), &BatchId::from_bytes([number; 16]).to_string());
+    let forged = |intended: &str| {
+        let mut forged = honest.clone();
+        forged.metadata.insert("hydrant-intended-key".to_owned(), intended.to_owned());
+        forged
+    };
+    let damaged = Placed { body: Bytes::from_static(b"\x1f\x8b\x08 and no more"), metadata: HashMap::new() };
+    let own_place = honest.metadata["hydrant-intended-key"].clone();
+    let strangers = [(strange(0), damaged), (strange(1), forged("elsewhere/x.gz")), (strange(2), forged(&own_place))];
+    setup.dead_letter.objects.lock().unwrap().extend(strangers);
+
+    let tally = put_back(&setup, &running, &all()).await;
+    assert_eq!((tally.placed, tally.refused, tally.elsewhere, tally.broken), (0, 1, 2, 1));
+    is_mended.store(true, Ordering::SeqCst);
+    let tally = put_back(&setup, &running, &all()).await;
+    assert_eq!((tally.placed, tally.refused, tally.elsewhere, tally.broken), (1, 0, 2, 1));
+    assert_eq!(setup.primary.objects().into_keys().collect::<Vec<_>>(), [own_place]);
     running.stop().await;
 }
